@@ -1,0 +1,25 @@
+//! What the product knows of the world, and nothing else: no I/O, no clock, no async, no SQL.
+//!
+//! [`Account`] holds one customer's facts and buckets and says what a new fact changes; the rest of this module are the
+//! words it is written in. Everything here is a function of its arguments, so that tests, rebuilds and explanations run
+//! the very code of the worker.
+
+mod calendar;
+mod facts;
+pub mod packed;
+mod partitioner;
+mod quantity;
+mod reason;
+mod threshold;
+mod time;
+
+pub use calendar::{Calendar, UnknownTimeZone};
+pub use facts::{
+    Assignment, AssignmentKey, BillRun, ChargingType, Component, CustomerFact, DialString, EventKey, Frequency,
+    Inventory, Level, Plan, Position, Reference, Reversed, RunStatus, Usage,
+};
+pub use partitioner::Partitioner;
+pub use quantity::Quantity;
+pub use reason::{Outcome, Reason, Refusal};
+pub use threshold::{Threshold, Turn, effective, turns};
+pub use time::{Date, Instant};

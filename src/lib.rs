@@ -1,0 +1,7 @@
+//! Inclusive usage balances, exact: usage and assignment events come in over Kafka, balances follow in the store in one
+//! transaction, alerts go out, a query answers.
+//!
+//! Imports run one way: main, then the roles (`worker`, `relay`, `http`), then `store`, `stream` and `events`, then
+//! [`domain`].
+
+pub mod domain;
