@@ -5,3 +5,4 @@
 //! [`domain`].
 
 pub mod domain;
+pub mod store;

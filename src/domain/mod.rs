@@ -6,20 +6,26 @@
 
 mod calendar;
 mod facts;
+mod image;
 pub mod packed;
 mod partitioner;
 mod quantity;
 mod reason;
 mod threshold;
 mod time;
+mod totals;
+mod window;
 
 pub use calendar::{Calendar, UnknownTimeZone};
 pub use facts::{
     Assignment, AssignmentKey, BillRun, ChargingType, Component, CustomerFact, DialString, EventKey, Frequency,
     Inventory, Level, Plan, Position, Reference, Reversed, RunStatus, Usage,
 };
+pub use image::{AccountImage, AssignmentRow, BillRunRow, BucketRow, Draw, LastUsage, LineRow, UsageState};
 pub use partitioner::Partitioner;
 pub use quantity::Quantity;
 pub use reason::{Outcome, Reason, Refusal};
 pub use threshold::{Threshold, Turn, effective, turns};
 pub use time::{Date, Instant};
+pub use totals::Totals;
+pub use window::Window;

@@ -1,9 +1,10 @@
-//! Usage packed into a few bytes: what the ledger keeps of an event beside its position and its source.
+//! Usage and its draws packed into a few bytes: what the ledger keeps of an event beside its position and its source.
 //!
 //! The form is canonical: equal usage has equal bytes. The first byte is the version of the form, so that rows written
 //! by one release can be read by the next. Numbers are LEB128.
 
 use super::facts::{ChargingType, Position, Usage};
+use super::image::Draw;
 use super::quantity::Quantity;
 
 /// The version that is written.
@@ -77,8 +78,26 @@ pub fn unpack(position: Position, mut bytes: &[u8]) -> Option<Usage<'_>> {
     })
 }
 
+/// Appends what an event took, bucket by bucket.
+pub fn pack_draws(draws: &[Draw], out: &mut Vec<u8>) {
+    for draw in draws {
+        put_number(i64::from(draw.slot), out);
+        put_number(draw.amount.millionths(), out);
+    }
+}
+
+/// Reads what [`pack_draws`] wrote; `None` when the bytes are damaged.
+pub fn unpack_draws(mut bytes: &[u8]) -> Option<Vec<Draw>> {
+    let mut draws = Vec::new();
+    while !bytes.is_empty() {
+        let slot = i32::try_from(take_number(&mut bytes)?).ok()?;
+        draws.push(Draw { slot, amount: Quantity::from_millionths(take_number(&mut bytes)?) });
+    }
+    Some(draws)
+}
+
 /// Appends a number >= 0.
-pub(crate) fn put_number(number: i64, out: &mut Vec<u8>) {
+fn put_number(number: i64, out: &mut Vec<u8>) {
     let mut rest = number.cast_unsigned();
     while rest >= 0x80 {
         out.push((rest & 0x7f) as u8 | 0x80);
@@ -88,7 +107,7 @@ pub(crate) fn put_number(number: i64, out: &mut Vec<u8>) {
 }
 
 /// Takes a number >= 0 off the front.
-pub(crate) fn take_number(bytes: &mut &[u8]) -> Option<i64> {
+fn take_number(bytes: &mut &[u8]) -> Option<i64> {
     let mut number = 0u64;
     for shift in (0..64).step_by(7) {
         let (byte, rest) = bytes.split_first()?;

@@ -1,0 +1,124 @@
+//! An account as a store keeps it: plain values, without the indexes that [`Account`](super::Account) builds over them.
+
+use super::facts::{Assignment, AssignmentKey, BillRun, ChargingType, CustomerFact, Inventory, Position};
+use super::quantity::Quantity;
+use super::time::Instant;
+
+/// All that is known of one customer, its usage left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct AccountImage {
+    /// The customer.
+    pub customer: i64,
+    /// `customer.changed`, with its version.
+    pub fact: Option<(i64, CustomerFact)>,
+    /// The number that the next new bucket gets.
+    pub next_slot: i32,
+    /// Every assignment ever heard of, removed ones included.
+    pub assignments: Vec<AssignmentRow>,
+    /// The lines known by inventory.changed or by usage. (Those known by an assignment only have no row.)
+    pub lines: Vec<LineRow>,
+    /// The buckets that something drew from, and some that nothing draws from any more.
+    pub buckets: Vec<BucketRow>,
+    /// Reversals whose event has not come.
+    pub pending_reversals: Vec<Position>,
+    /// The latest start time in the customer's ledger, held and reversed usage included.
+    pub latest_usage: Option<Instant>,
+}
+
+/// An assignment's latest version.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AssignmentRow {
+    /// How it is known.
+    pub key: AssignmentKey,
+    /// The version that holds.
+    pub version: i64,
+    /// What that version says; `None`: removed.
+    pub assignment: Option<Assignment>,
+}
+
+/// What is known of a line (UPI).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineRow {
+    /// The line.
+    pub upi: i64,
+    /// `inventory.changed`, with its version.
+    pub fact: Option<(i64, Inventory)>,
+    /// The last usage of it that counts, as far as it matters: usage after it has the same site and product.
+    pub last_usage: Option<LastUsage>,
+}
+
+/// A line's last usage in the order of `domain.md section 5`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastUsage {
+    /// Where it stands.
+    pub position: Position,
+    /// Its site.
+    pub site: i64,
+    /// Its product.
+    pub product: i64,
+}
+
+/// A bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BucketRow {
+    /// A number that the account gives once and never again: the bucket's name in stores and draws.
+    pub slot: i32,
+    /// Whose it is.
+    pub assignment: AssignmentKey,
+    /// Of which component.
+    pub component: i64,
+    /// The start of its window as cut.
+    pub window_start: Instant,
+    /// Of what unit.
+    pub charging_type: ChargingType,
+    /// Whether it is money.
+    pub by_value: bool,
+    /// What there is in it at first.
+    pub allowance: Quantity,
+    /// What is left.
+    pub remaining: Quantity,
+    /// The greatest position among the events that drew more than nothing from it.
+    pub mark: Option<Position>,
+}
+
+/// What an event took from a bucket; never nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draw {
+    /// The bucket.
+    pub slot: i32,
+    /// How much.
+    pub amount: Quantity,
+}
+
+/// Whether usage that is known counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UsageState {
+    /// It counts.
+    Counted,
+    /// It was first applied while a closed bill run covered it.
+    Held,
+    /// It was reversed.
+    Reversed,
+    /// It was held, then reversed.
+    HeldReversed,
+}
+
+impl UsageState {
+    /// All of them, in the order of their numbers.
+    pub const ALL: [UsageState; 4] =
+        [UsageState::Counted, UsageState::Held, UsageState::Reversed, UsageState::HeldReversed];
+
+    /// A small number that stands for it in stores: its place in [`UsageState::ALL`].
+    pub const fn number(self) -> u8 {
+        self as u8
+    }
+}
+
+/// A bill run's latest version, as a partition has applied it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BillRunRow {
+    /// The version that holds.
+    pub version: i64,
+    /// What it says.
+    pub run: BillRun,
+}

@@ -1,0 +1,107 @@
+//! Where facts, usage, buckets, alerts and progress are kept, and the one transaction that moves them on.
+//!
+//! [`Store`] is what the roles know of a database; `postgres` and `sqlite` stand behind it, held to the same behaviour
+//! by one suite of tests. Everything that a commit writes belongs to one partition pair, and a partition pair has one
+//! writer: [`Store::take`] raises an epoch, and [`Store::commit`] writes nothing unless epoch and offsets are still the
+//! caller's. So what was read since one's own last commit is still true when the next one succeeds, and reading needs
+//! no transaction.
+
+mod rows;
+
+use async_trait::async_trait;
+
+pub use rows::{
+    AlertRow, AlertsOffset, BillRunOfPartition, Commit, CustomerRow, DeadLetterRow, Deployment, LedgerKey, LedgerRow,
+    NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, ReversalRow, Selection, Settled,
+    Taken, UsageChange,
+};
+
+use crate::domain::{AccountImage, Position, Totals};
+
+/// What can go wrong with a store, in one line for a person. Never holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// It does not answer, or not in time; trying again may help.
+    #[error("store: {0}")]
+    Unavailable(String),
+    /// Trying again does not help.
+    #[error("store: {0}")]
+    Failed(String),
+}
+
+/// How a commit can fail.
+#[derive(Debug, thiserror::Error)]
+pub enum CommitError {
+    /// The progress row is not the caller's any more; nothing was written.
+    #[error("partition {0} has another owner")]
+    Fenced(i32),
+    /// The answer to COMMIT was lost: it may or may not be written.
+    #[error("store: the answer to COMMIT was lost: {0}")]
+    Unknown(String),
+    /// Nothing was written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// A database that keeps balances.
+#[async_trait]
+pub trait Store: Send + Sync + 'static {
+    /// Brings the schema up to this program's, making the deployment's store id the first time. A schema that is newer
+    /// than the program is refused.
+    async fn migrate(&self) -> Result<(), StoreError>;
+
+    /// Whether it answers.
+    async fn ping(&self) -> Result<(), StoreError>;
+
+    /// The store's identity, and what was settled for it.
+    async fn deployment(&self) -> Result<Deployment, StoreError>;
+
+    /// Settles what can never change later, unless it is settled already, and makes a progress row for each partition.
+    /// Returns what is settled then; the caller compares.
+    async fn settle(&self, settled: &Settled) -> Result<Settled, StoreError>;
+
+    /// Takes a partition pair: raises its epoch and says where to go on. From then on no earlier owner can commit.
+    async fn take(&self, partition: i32) -> Result<Taken, StoreError>;
+
+    /// The accounts of these customers of a partition; one for each that is known, in any order.
+    async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError>;
+
+    /// The ledger rows that are there under these keys, in any order.
+    async fn known_usage(&self, partition: i32, keys: &[LedgerKey]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError>;
+
+    /// Up to `limit` ledger rows of a customer after a position, in order.
+    async fn usage_after(
+        &self,
+        partition: i32,
+        customer: i64,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError>;
+
+    /// Writes a batch's effect, all of it or nothing. Its first statement is the fence.
+    async fn commit(&self, commit: &Commit) -> Result<(), CommitError>;
+
+    /// The bill runs of all partitions as their home partitions hold them.
+    async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError>;
+
+    /// Takes or keeps the relay's lease for `seconds`; false while another holds it.
+    async fn lease(&self, holder: uuid::Uuid, seconds: u32) -> Result<bool, StoreError>;
+
+    /// Where the relay stood when it last said so.
+    async fn relay_state(&self) -> Result<RelayState, StoreError>;
+
+    /// The number of the last alert of each partition, published or not.
+    async fn outbox_numbers(&self) -> Result<Vec<Partitioned<i64>>, StoreError>;
+
+    /// Up to `limit` alerts of a partition after a number, in order.
+    async fn outbox(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<AlertRow>, StoreError>;
+
+    /// Notes what is on the alerts topic, and lets those alerts leave the outbox.
+    async fn published(&self, published: &Published) -> Result<(), StoreError>;
+
+    /// Bill runs and accounts that the query may need, as they are at one moment.
+    async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError>;
+
+    /// Control totals over all partitions.
+    async fn totals(&self) -> Result<Totals, StoreError>;
+}

@@ -1,0 +1,277 @@
+//! What goes into a store and comes out of it, in the words of the domain.
+
+use std::ops::Range;
+
+use uuid::Uuid;
+
+use crate::domain::{
+    AccountImage, AssignmentRow, BillRunRow, BucketRow, CustomerFact, LineRow, Partitioner, Position, Totals,
+    UsageState,
+};
+
+/// The identity of a store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Deployment {
+    /// Made by the first `migrate`; part of every alert's id.
+    pub store_id: Uuid,
+    /// `None` until a worker has settled it.
+    pub settled: Option<Settled>,
+}
+
+/// What a store's rows depend on, so that it can never change later.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settled {
+    /// Partitions of each input topic.
+    pub partitions: i32,
+    /// How keys give partitions.
+    pub partitioner: Partitioner,
+    /// The IANA time zone that windows follow.
+    pub time_zone: String,
+}
+
+/// The next offset to consume of each input topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Offsets {
+    /// Of usage-events.
+    pub usage: i64,
+    /// Of assignment-events.
+    pub assignments: i64,
+}
+
+/// A partition pair as its new owner takes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Taken {
+    /// The new owner's; one more than the last owner's.
+    pub epoch: i64,
+    /// Where to go on.
+    pub offsets: Offsets,
+    /// The number of the last alert raised.
+    pub outbox_number: i64,
+    /// Control totals so far.
+    pub totals: Totals,
+    /// The bill runs applied so far.
+    pub bill_runs: Vec<BillRunRow>,
+    /// Sources that have a number: `sources[n]` has number n + 1.
+    pub sources: Vec<String>,
+}
+
+/// Something of one customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OfCustomer<T> {
+    /// Whose.
+    pub customer: i64,
+    /// What.
+    pub row: T,
+}
+
+/// Something of one partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partitioned<T> {
+    /// Of which.
+    pub partition: i32,
+    /// What.
+    pub value: T,
+}
+
+/// How usage is known within its partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LedgerKey {
+    /// Whose usage.
+    pub customer: i64,
+    /// Which event.
+    pub position: Position,
+}
+
+/// Usage as the ledger keeps it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Start time and event key.
+    pub position: Position,
+    /// Whether it counts.
+    pub state: UsageState,
+    /// The number of its source within the partition.
+    pub source: i32,
+    /// `domain::packed::pack`.
+    pub body: Vec<u8>,
+    /// `domain::packed::pack_draws`; empty when it drew nothing or does not count.
+    pub draws: Vec<u8>,
+}
+
+/// A new ledger row; its bytes lie in [`Commit::bytes`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewUsage {
+    /// Whose usage, and which event.
+    pub key: LedgerKey,
+    /// Whether it counts.
+    pub state: UsageState,
+    /// The number of its source within the partition.
+    pub source: i32,
+    /// Where its packed form lies.
+    pub body: Range<u32>,
+    /// Where its packed draws lie.
+    pub draws: Range<u32>,
+}
+
+/// A ledger row whose state or draws are others now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UsageChange {
+    /// Which row; it is there.
+    pub key: LedgerKey,
+    /// Whether it counts now.
+    pub state: UsageState,
+    /// Its packed draws now.
+    pub draws: Vec<u8>,
+}
+
+/// A reversal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ReversalRow {
+    /// Whose usage, and which event it takes back.
+    pub key: LedgerKey,
+    /// Whether that event has yet to come.
+    pub pending: bool,
+}
+
+/// A customer's own row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CustomerRow {
+    /// The customer.
+    pub customer: i64,
+    /// `customer.changed`, with its version.
+    pub fact: Option<(i64, CustomerFact)>,
+    /// The number that the next new bucket gets.
+    pub next_slot: i32,
+}
+
+/// An alert on its way to Kafka.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlertRow {
+    /// Its number within the partition, counted from 1 without gaps.
+    pub number: i64,
+    /// Whose balance.
+    pub customer: i64,
+    /// The CloudEvent, in JSON.
+    pub body: String,
+}
+
+/// A refused record, whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetterRow {
+    /// The topic it came from, by name.
+    pub topic: String,
+    /// Its offset there; the partition is the commit's.
+    pub offset: i64,
+    /// Its Kafka timestamp, in milliseconds since the Unix epoch; `None` where it had none.
+    pub timestamp: Option<i64>,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value.
+    pub value: Option<Vec<u8>>,
+    /// Its headers, in their order.
+    pub headers: Vec<(String, Option<Vec<u8>>)>,
+    /// `domain::Reason::name`.
+    pub reason: &'static str,
+    /// What is wrong, for a person.
+    pub detail: String,
+}
+
+/// All that one batch of one partition pair changes.
+#[derive(Debug, Clone, Default)]
+pub struct Commit {
+    /// The partition pair.
+    pub partition: i32,
+    /// The epoch that it was taken with.
+    pub epoch: i64,
+    /// The offsets that the progress row must hold.
+    pub from: Offsets,
+    /// The offsets that it holds afterwards.
+    pub next: Offsets,
+    /// The number of the last alert raised, this batch's included.
+    pub outbox_number: i64,
+    /// Control totals, this batch's included.
+    pub totals: Totals,
+    /// Sources that got a number in this batch.
+    pub sources: Vec<(i32, String)>,
+    /// New ledger rows, sorted by key; none is there already.
+    pub usage: Vec<NewUsage>,
+    /// The bytes that [`Commit::usage`] points into.
+    pub bytes: Vec<u8>,
+    /// Ledger rows that changed.
+    pub usage_changes: Vec<UsageChange>,
+    /// Reversals, new ones and those whose event came.
+    pub reversals: Vec<ReversalRow>,
+    /// Customers, new or changed.
+    pub customers: Vec<CustomerRow>,
+    /// Assignments, new or changed.
+    pub assignments: Vec<OfCustomer<AssignmentRow>>,
+    /// Lines, new or changed.
+    pub lines: Vec<OfCustomer<LineRow>>,
+    /// Lines that are not known any more, by customer and line.
+    pub removed_lines: Vec<(i64, i64)>,
+    /// Bill runs, new or changed, with whether this is their home partition.
+    pub bill_runs: Vec<(BillRunRow, bool)>,
+    /// Buckets that have no row yet.
+    pub new_buckets: Vec<OfCustomer<BucketRow>>,
+    /// Buckets whose allowance, remaining or mark changed.
+    pub changed_buckets: Vec<OfCustomer<BucketRow>>,
+    /// Buckets that are gone, by customer and slot.
+    pub removed_buckets: Vec<(i64, i32)>,
+    /// Alerts raised, in order of their numbers.
+    pub alerts: Vec<AlertRow>,
+    /// Records refused.
+    pub dead_letters: Vec<DeadLetterRow>,
+}
+
+/// A bill run as a partition has applied it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BillRunOfPartition {
+    /// The partition.
+    pub partition: i32,
+    /// The run.
+    pub row: BillRunRow,
+}
+
+/// The next offset after what is known of a partition of the alerts topic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AlertsOffset {
+    /// Of the alerts topic.
+    pub partition: i32,
+    /// The offset.
+    pub next: i64,
+}
+
+/// A lower bound of what is on the alerts topic.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct RelayState {
+    /// For each input partition the number of the last alert published.
+    pub numbers: Vec<Partitioned<i64>>,
+    /// Up to where the alerts topic holds nothing but those.
+    pub offsets: Vec<AlertsOffset>,
+}
+
+/// What was found or put on the alerts topic.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Published {
+    /// For each input partition that moved the number of the last alert published.
+    pub numbers: Vec<Partitioned<i64>>,
+    /// For each alerts partition that moved the next offset.
+    pub offsets: Vec<AlertsOffset>,
+}
+
+/// Which accounts a query needs; all of them when every list is `None`.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Selection {
+    /// Only these customers.
+    pub customers: Option<Vec<i64>>,
+    /// Only customers that know one of these lines, by a row of it or by an assignment to it.
+    pub lines: Option<Vec<i64>>,
+}
+
+/// What a query answers from: one moment of the store.
+#[derive(Debug, Clone, Default)]
+pub struct ReadView {
+    /// Every bill run, as each partition has applied it.
+    pub bill_runs: Vec<BillRunOfPartition>,
+    /// The accounts selected.
+    pub accounts: Vec<Partitioned<AccountImage>>,
+}
