@@ -25,6 +25,17 @@ pub struct AccountImage {
     pub latest_usage: Option<Instant>,
 }
 
+/// A customer's own row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CustomerRow {
+    /// The customer.
+    pub customer: i64,
+    /// `customer.changed`, with its version.
+    pub fact: Option<(i64, CustomerFact)>,
+    /// The number that the next new bucket gets.
+    pub next_slot: i32,
+}
+
 /// An assignment's latest version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AssignmentRow {

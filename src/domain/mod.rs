@@ -4,28 +4,39 @@
 //! words it is written in. Everything here is a function of its arguments, so that tests, rebuilds and explanations run
 //! the very code of the worker.
 
+mod account;
+mod alert;
+mod bill_runs;
 mod calendar;
 mod facts;
 mod image;
 pub mod packed;
 mod partitioner;
+mod qualify;
 mod quantity;
 mod reason;
 mod threshold;
 mod time;
 mod totals;
+mod waterfall;
 mod window;
 
+pub use account::{Account, Changes, Taken};
+pub use alert::Alert;
+pub use bill_runs::{BillRuns, RunTaken};
 pub use calendar::{Calendar, UnknownTimeZone};
 pub use facts::{
     Assignment, AssignmentKey, BillRun, ChargingType, Component, CustomerFact, DialString, EventKey, Frequency,
     Inventory, Level, Plan, Position, Reference, Reversed, RunStatus, Usage,
 };
-pub use image::{AccountImage, AssignmentRow, BillRunRow, BucketRow, Draw, LastUsage, LineRow, UsageState};
+pub use image::{
+    AccountImage, AssignmentRow, BillRunRow, BucketRow, CustomerRow, Draw, LastUsage, LineRow, UsageState,
+};
 pub use partitioner::Partitioner;
 pub use quantity::Quantity;
 pub use reason::{Outcome, Reason, Refusal};
 pub use threshold::{Threshold, Turn, effective, turns};
 pub use time::{Date, Instant};
 pub use totals::Totals;
+pub use waterfall::Waterfall;
 pub use window::Window;

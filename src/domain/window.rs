@@ -67,24 +67,113 @@ impl Assignment {
         Some(Window { start, expiry })
     }
 
+    /// The windows whose buckets may be drawn at an instant, earliest first.
+    pub fn windows_open_at<'a>(
+        &'a self,
+        calendar: &'a Calendar,
+        instant: Instant,
+    ) -> impl Iterator<Item = Window> + 'a {
+        let next = Instant::from_micros(instant.micros().saturating_add(1));
+        self.windows_between(calendar, instant, next)
+    }
+
     /// The windows whose buckets may be drawn at some instant of `from..until`, earliest first.
-    pub fn windows_between(
-        &self,
-        calendar: &Calendar,
+    pub fn windows_between<'a>(
+        &'a self,
+        calendar: &'a Calendar,
         from: Instant,
         until: Instant,
-    ) -> impl Iterator<Item = Window> + use<'_> {
+    ) -> impl Iterator<Item = Window> + 'a {
         let (first, end) = self.span(calendar);
         let (from, until) = (from.max(first), until.min(end));
-        let mut periods = None;
-        if from < until {
+        let periods = (from < until).then(|| {
             let frequency = self.plan.frequency;
             let oldest = frequency.period_of(calendar.date_of(from)) - i32::from(self.plan.rollover_periods);
             let oldest = oldest.max(frequency.period_of(self.start_date));
             let newest = frequency.period_of(calendar.date_of(Instant::from_micros(until.micros() - 1)));
-            periods = Some(oldest..=newest);
+            oldest..=newest
+        });
+        periods.into_iter().flatten().filter_map(|period| self.window(calendar, period))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Level, Plan};
+
+    fn date(text: &str) -> Date {
+        Date::parse(text).expect("a date")
+    }
+
+    fn assignment(frequency: Frequency, rollover_periods: u16, start: &str, end: Option<&str>) -> Assignment {
+        Assignment {
+            id: 1,
+            level: Level::Customer,
+            scope: 0,
+            start_date: date(start),
+            end_date: end.map(date),
+            plan: Plan {
+                id: 1,
+                product: None,
+                frequency,
+                rollover_periods,
+                min_qualifying_quantity: None,
+                max_per_event_quantity: None,
+                components: Vec::new(),
+            },
+            thresholds: None,
         }
-        let calendar = calendar.clone();
-        periods.into_iter().flatten().filter_map(move |period| self.window(&calendar, period))
+    }
+
+    fn windows(zone: &str, assignment: &Assignment, from: &str, until: &str) -> Vec<(String, String)> {
+        let calendar = Calendar::new(zone).expect("a zone");
+        let (from, until) = (calendar.start_of(date(from)), calendar.start_of(date(until)));
+        let windows = assignment.windows_between(&calendar, from, until);
+        windows.map(|w| (calendar.local_second(w.start), calendar.local_second(w.expiry))).collect()
+    }
+
+    fn pairs(list: &[(&str, &str)]) -> Vec<(String, String)> {
+        list.iter().map(|(a, b)| (format!("{a} 00:00:00"), format!("{b} 00:00:00"))).collect()
+    }
+
+    #[test]
+    fn periods_go_both_ways() {
+        for frequency in [Frequency::Daily, Frequency::Weekly(1), Frequency::Weekly(7), Frequency::Monthly(28)] {
+            for days in -800_000..-799_000 {
+                let day = Date::from_days(days);
+                let period = frequency.period_of(day);
+                assert!(frequency.first_day(period) <= day && day < frequency.first_day(period + 1), "{frequency:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn weeks_begin_on_their_anchor_day() {
+        let monday = date("2026-11-23");
+        assert_eq!(Frequency::Weekly(1).first_day(Frequency::Weekly(1).period_of(monday.plus(6))), monday);
+        assert_eq!(Frequency::Weekly(7).first_day(Frequency::Weekly(7).period_of(monday)), monday.plus(-1));
+    }
+
+    #[test]
+    fn windows_are_cut_and_expire_with_their_assignment() {
+        let cut = assignment(Frequency::Monthly(1), 1, "2026-03-10", Some("2026-05-20"));
+        assert_eq!(
+            windows("Europe/London", &cut, "2026-01-01", "2027-01-01"),
+            pairs(&[("2026-03-10", "2026-05-01"), ("2026-04-01", "2026-05-21"), ("2026-05-01", "2026-05-21")])
+        );
+        assert_eq!(
+            windows("Europe/London", &cut, "2026-04-02", "2026-04-03"),
+            pairs(&[("2026-03-10", "2026-05-01"), ("2026-04-01", "2026-05-21")])
+        );
+        assert_eq!(windows("UTC", &cut, "2026-05-21", "2027-01-01"), pairs(&[]));
+    }
+
+    #[test]
+    fn a_day_of_23_hours_is_a_window_like_others() {
+        let calendar = Calendar::new("Europe/London").expect("a zone");
+        let daily = assignment(Frequency::Daily, 0, "2026-03-01", None);
+        let spring = daily.window(&calendar, date("2026-03-29").days()).expect("a window");
+        assert_eq!(spring.expiry.micros() - spring.start.micros(), 23 * 3_600_000_000);
     }
 }

@@ -11,9 +11,9 @@ mod rows;
 use async_trait::async_trait;
 
 pub use rows::{
-    AlertRow, AlertsOffset, BillRunOfPartition, Commit, CustomerRow, DeadLetterRow, Deployment, LedgerKey, LedgerRow,
-    NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, ReversalRow, Selection, Settled,
-    Taken, UsageChange,
+    AlertRow, AlertsOffset, BillRunOfPartition, Commit, DeadLetterRow, Deployment, LedgerKey, LedgerRow, NewUsage,
+    OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, ReversalRow, Selection, Settled, Taken,
+    UsageChange,
 };
 
 use crate::domain::{AccountImage, Position, Totals};

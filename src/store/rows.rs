@@ -5,8 +5,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::domain::{
-    AccountImage, AssignmentRow, BillRunRow, BucketRow, CustomerFact, LineRow, Partitioner, Position, Totals,
-    UsageState,
+    AccountImage, AssignmentRow, BillRunRow, BucketRow, CustomerRow, LineRow, Partitioner, Position, Totals, UsageState,
 };
 
 /// The identity of a store.
@@ -130,17 +129,6 @@ pub struct ReversalRow {
     pub key: LedgerKey,
     /// Whether that event has yet to come.
     pub pending: bool,
-}
-
-/// A customer's own row.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CustomerRow {
-    /// The customer.
-    pub customer: i64,
-    /// `customer.changed`, with its version.
-    pub fact: Option<(i64, CustomerFact)>,
-    /// The number that the next new bucket gets.
-    pub next_slot: i32,
 }
 
 /// An alert on its way to Kafka.

@@ -1,0 +1,159 @@
+//! The end of a batch: what a store must write of an account, and the alerts it raised (`domain.md section 7`).
+
+use super::{Account, AssignmentState, Bucket};
+use crate::domain::alert::Alert;
+use crate::domain::facts::Assignment;
+use crate::domain::image::{AssignmentRow, BucketRow, CustomerRow, LineRow};
+use crate::domain::quantity::Quantity;
+use crate::domain::threshold::{Threshold, effective, turns};
+use crate::domain::window::Window;
+
+/// What a batch changed of the accounts in it, each with its customer.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// The customers' own rows.
+    pub customers: Vec<CustomerRow>,
+    /// Assignments, new or changed.
+    pub assignments: Vec<(i64, AssignmentRow)>,
+    /// Lines, new or changed.
+    pub lines: Vec<(i64, LineRow)>,
+    /// Lines that are not known any more.
+    pub removed_lines: Vec<(i64, i64)>,
+    /// Buckets that no store has a row of.
+    pub new_buckets: Vec<(i64, BucketRow)>,
+    /// Buckets whose allowance, remaining or mark changed.
+    pub changed_buckets: Vec<(i64, BucketRow)>,
+    /// Slots of buckets that are gone.
+    pub removed_buckets: Vec<(i64, i32)>,
+    /// Alerts raised, in order within each bucket.
+    pub alerts: Vec<Alert>,
+    /// How much more is drawn from buckets not by value, in millionths, by charging type's number.
+    pub drawn: [i128; 3],
+    /// How much more is drawn from buckets by value.
+    pub drawn_by_value: [i128; 3],
+}
+
+impl Changes {
+    /// Adds what is drawn of a bucket, or takes it off.
+    fn add_drawn(&mut self, row: &BucketRow, sign: i128) {
+        let sums = if row.by_value { &mut self.drawn_by_value } else { &mut self.drawn };
+        let drawn = row.allowance.less(row.remaining).millionths();
+        sums[usize::from(row.charging_type.number())] += sign * i128::from(drawn);
+    }
+}
+
+impl Account {
+    /// Ends a batch. `configured` are the thresholds of assignments without their own.
+    pub fn finish(&mut self, configured: &[Threshold], changes: &mut Changes) {
+        let customer = self.customer;
+        if std::mem::take(&mut self.row_changed) {
+            changes.customers.push(CustomerRow { customer, fact: self.fact, next_slot: self.next_slot });
+        }
+        let (lines, removed) = (&mut changes.lines, &mut changes.removed_lines);
+        self.lines.finish(|row| lines.push((customer, row)), |upi| removed.push((customer, upi)));
+        self.touched.sort_unstable();
+        for place in std::mem::take(&mut self.touched) {
+            self.finish_bucket(place, configured, changes);
+        }
+        for state in self.assignments.iter_mut().filter(|state| state.before.is_some()) {
+            state.before = None;
+            changes.assignments.push((customer, state.row.clone()));
+        }
+        if self.buckets.iter().any(|bucket| bucket.window.is_none()) {
+            self.drop_gone_buckets();
+        }
+    }
+
+    fn finish_bucket(&mut self, place: usize, configured: &[Threshold], changes: &mut Changes) {
+        let bucket = &mut self.buckets[place];
+        let Some(before) = bucket.before.take() else { return };
+        let cause = bucket.cause.take().map(|(_, cause)| cause);
+        let row = bucket.row;
+        if bucket.stored {
+            changes.add_drawn(&before, -1);
+        }
+        let Some(window) = bucket.window else {
+            if bucket.stored {
+                changes.removed_buckets.push((self.customer, row.slot));
+            }
+            return;
+        };
+        changes.add_drawn(&row, 1);
+        // A bucket that nothing drew from was worth its allowance, as it is now, whether or not it had a row.
+        let untouched = !bucket.stored || before.remaining == before.allowance;
+        let before = if untouched { (row.allowance, row.allowance) } else { (before.remaining, before.allowance) };
+        if bucket.stored {
+            changes.changed_buckets.push((self.customer, row));
+        } else {
+            bucket.stored = true;
+            changes.new_buckets.push((self.customer, row));
+        }
+        if before == (row.remaining, row.allowance) {
+            return;
+        }
+        let at = self.assignments.binary_search_by_key(&row.assignment, |state| state.row.key);
+        let state = at.ok().map(|at| &self.assignments[at]);
+        if let Some((state, assignment)) = state.and_then(|s| s.row.assignment.as_ref().map(|a| (s, a))) {
+            let raised = Raised { customer: self.customer, assignment, row, window, before, cause };
+            raised.alerts(state, configured, &mut changes.alerts);
+        }
+    }
+
+    /// Drops the buckets that no fact gives any more. The others keep their order, and get new places.
+    fn drop_gone_buckets(&mut self) {
+        let mut places = Vec::with_capacity(self.buckets.len());
+        let mut next = 0;
+        for bucket in &self.buckets {
+            places.push(next);
+            next += usize::from(bucket.window.is_some());
+        }
+        self.buckets.retain(|bucket: &Bucket| bucket.window.is_some());
+        for component in self.assignments.iter_mut().flat_map(|state| &mut state.components) {
+            for (_, place) in &mut component.buckets {
+                *place = places[*place];
+            }
+        }
+    }
+}
+
+/// A bucket that a batch changed.
+struct Raised<'a> {
+    customer: i64,
+    assignment: &'a Assignment,
+    row: BucketRow,
+    window: Window,
+    before: (Quantity, Quantity),
+    cause: Option<u32>,
+}
+
+impl Raised<'_> {
+    fn alerts(&self, state: &AssignmentState, configured: &[Threshold], alerts: &mut Vec<Alert>) {
+        let own = self.assignment.thresholds.as_deref();
+        let list = effective(own.unwrap_or(configured));
+        if let Some(Some(before)) = state.before.as_ref().map(|before| &before.thresholds) {
+            // A changed list has a new baseline: the state on what remains now.
+            if effective(before.as_deref().unwrap_or(configured)) != list {
+                return;
+            }
+        }
+        let Raised { row, before, .. } = self;
+        for (turn, threshold) in turns(&list, *before, (row.remaining, row.allowance)) {
+            alerts.push(Alert {
+                customer: self.customer,
+                turn,
+                assignment: row.assignment,
+                scope: self.assignment.scope,
+                plan: self.assignment.plan.id,
+                component: row.component,
+                window: self.window,
+                charging_type: row.charging_type,
+                by_value: row.by_value,
+                allowance: row.allowance,
+                remaining_before: before.0,
+                remaining_after: row.remaining,
+                threshold,
+                cause: self.cause,
+            });
+        }
+    }
+}

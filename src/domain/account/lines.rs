@@ -1,0 +1,155 @@
+//! The lines (UPIs) of a customer: which are known, and their site and product (`domain.md section 3`).
+//!
+//! Site and product are those of inventory.changed, else those of the last usage that counts. A line whose usage keeps
+//! site and product is not written again for each event, so the last usage that a store knows may be an earlier one
+//! with the same site and product. Where the difference could matter, the answer is "replay": the ledger knows.
+
+use super::references::Taken;
+use crate::domain::facts::{Inventory, Usage};
+use crate::domain::image::{LastUsage, LineRow};
+use crate::domain::time::Instant;
+
+/// Lines by their ids.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    lines: Vec<Line>,
+}
+
+#[derive(Debug)]
+struct Line {
+    row: LineRow,
+    /// Whether `last_usage` is the very last, rather than one with the same site and product as the last.
+    exact: bool,
+    /// What a store has of it, once that differs or may differ.
+    before: Option<Option<LineRow>>,
+}
+
+impl Line {
+    fn new(row: LineRow, stored: bool) -> Line {
+        Line { row, exact: false, before: (!stored).then_some(None) }
+    }
+
+    fn touch(&mut self) {
+        self.before.get_or_insert(Some(self.row));
+    }
+}
+
+/// Whether two usages leave a line with the same site and product.
+fn alike(last: &LastUsage, usage: &Usage<'_>) -> bool {
+    last.site == usage.site && last.product == usage.product
+}
+
+impl Lines {
+    pub(super) fn restore(rows: Vec<LineRow>) -> Lines {
+        let mut lines: Vec<Line> = rows.into_iter().map(|row| Line::new(row, true)).collect();
+        lines.sort_unstable_by_key(|line| line.row.upi);
+        Lines { lines }
+    }
+
+    pub(super) fn size(&self) -> usize {
+        self.lines.len() * size_of::<Line>()
+    }
+
+    fn find(&mut self, upi: i64) -> Result<&mut Line, usize> {
+        match self.lines.binary_search_by_key(&upi, |line| line.row.upi) {
+            Ok(at) => Ok(&mut self.lines[at]),
+            Err(at) => Err(at),
+        }
+    }
+
+    /// The line of this id, made known if it is not.
+    fn entry(&mut self, upi: i64) -> &mut Line {
+        let at = match self.lines.binary_search_by_key(&upi, |line| line.row.upi) {
+            Ok(at) => at,
+            Err(at) => {
+                self.lines.insert(at, Line::new(LineRow { upi, fact: None, last_usage: None }, false));
+                at
+            }
+        };
+        &mut self.lines[at]
+    }
+
+    /// Takes `inventory.changed`.
+    pub(super) fn take(&mut self, version: i64, fact: Inventory) -> Taken {
+        let line = self.entry(fact.upi);
+        let known = line.row.fact;
+        let taken = Taken::judge(known.map(|known| known.0), version, || known.is_some_and(|known| known.1 == fact));
+        if taken == Taken::Applied {
+            line.touch();
+            line.row.fact = Some((version, fact));
+        }
+        taken
+    }
+
+    /// Whether the line's site and product after counting this usage follow from what is known here.
+    pub(super) fn can_count(&mut self, usage: &Usage<'_>, latest_usage: Option<Instant>) -> bool {
+        let Ok(line) = self.find(usage.upi) else { return true };
+        match &line.row.last_usage {
+            Some(last) if line.row.fact.is_none() => {
+                line.exact
+                    || alike(last, usage)
+                    || usage.position <= last.position
+                    || latest_usage.is_none_or(|latest| usage.position.start > latest)
+            }
+            _ => true,
+        }
+    }
+
+    /// Counts usage of a line, for which [`Lines::can_count`] holds or which comes in order.
+    pub(super) fn count(&mut self, usage: &Usage<'_>, latest_usage: Option<Instant>) {
+        let latest = latest_usage.is_none_or(|latest| usage.position.start > latest);
+        let line = self.entry(usage.upi);
+        if line.row.fact.is_some() {
+            return;
+        }
+        let now = LastUsage { position: usage.position, site: usage.site, product: usage.product };
+        match &mut line.row.last_usage {
+            Some(last) if usage.position <= last.position => {}
+            Some(last) if alike(last, usage) => {
+                // Not worth a write: site and product stay.
+                last.position = usage.position;
+                line.exact |= latest;
+            }
+            _ => {
+                line.touch();
+                line.row.last_usage = Some(now);
+                line.exact = true;
+            }
+        }
+    }
+
+    /// Whether the line's site and product after this usage counts no more follow from what is known here.
+    pub(super) fn can_reverse(&mut self, usage: &Usage<'_>) -> bool {
+        let Ok(line) = self.find(usage.upi) else { return true };
+        match &line.row.last_usage {
+            Some(last) if line.row.fact.is_none() => line.exact && usage.position < last.position,
+            _ => true,
+        }
+    }
+
+    /// Forgets all usage of lines without a fact: what counts is about to be counted again, in order.
+    pub(super) fn begin_replay(&mut self) {
+        for line in self.lines.iter_mut().filter(|line| line.row.fact.is_none()) {
+            line.touch();
+            line.row.last_usage = None;
+        }
+    }
+
+    /// Hands over the lines that a store must write, and drops those that are not known any more.
+    pub(super) fn finish(&mut self, mut changed: impl FnMut(LineRow), mut removed: impl FnMut(i64)) {
+        self.lines.retain_mut(|line| {
+            let Some(before) = line.before.take() else { return true };
+            let known = line.row.fact.is_some() || line.row.last_usage.is_some();
+            if !known {
+                if before.is_some() {
+                    removed(line.row.upi);
+                }
+                return false;
+            }
+            if before != Some(line.row) {
+                changed(line.row);
+            }
+            true
+        });
+    }
+}

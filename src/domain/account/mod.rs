@@ -1,0 +1,236 @@
+//! One customer's facts and buckets, and what new facts change (`domain.md sections 3 to 5 and 7`).
+//!
+//! An account is driven in batches. In each: [`Account::take`] every reference fact, then [`Account::settle`]; then
+//! usage and reversals, each by its fast path ([`Account::count`], [`Account::reverse`]) as long as those hold; else
+//! [`Account::begin_replay`] and [`Account::fold`] for all usage that counts, in its order; last [`Account::finish`],
+//! which says what a store must write and which alerts the batch raised. An account never reads: usage it needs is
+//! handed to it. After a failed commit it is dropped and restored anew.
+//!
+//! Left out: identity of usage (the ledger's business), and bill runs.
+
+mod draw;
+mod finish;
+mod lines;
+mod references;
+
+pub use finish::Changes;
+pub use references::Taken;
+
+use rustc_hash::FxHashSet;
+
+use super::calendar::Calendar;
+use super::facts::{Assignment, AssignmentKey, CustomerFact, Level, Position};
+use super::image::{AccountImage, AssignmentRow, BucketRow};
+use super::threshold::Threshold;
+use super::time::{Date, Instant};
+use super::window::Window;
+use lines::Lines;
+
+/// One customer.
+#[derive(Debug)]
+pub struct Account {
+    customer: i64,
+    fact: Option<(i64, CustomerFact)>,
+    next_slot: i32,
+    /// Whether the customer's own row must be written.
+    row_changed: bool,
+    /// Every assignment ever heard of, by key.
+    assignments: Vec<AssignmentState>,
+    /// Where to find what covers an event.
+    coverage: Vec<Covering>,
+    lines: Lines,
+    /// Buckets that have a slot. Those that nothing ever drew from have none and are worth their allowance.
+    buckets: Vec<Bucket>,
+    /// The buckets that the batch at hand touched, by their places.
+    touched: Vec<usize>,
+    pending_reversals: FxHashSet<Position>,
+    latest_usage: Option<Instant>,
+    /// Whether the batch at hand changed what draws what.
+    unsettled: bool,
+}
+
+/// An assignment, what the batch at hand made of it, and where its buckets are.
+#[derive(Debug)]
+struct AssignmentState {
+    row: AssignmentRow,
+    /// What held before the batch at hand, once that changed.
+    before: Option<Before>,
+    /// The buckets of each component of the plan, in the plan's order.
+    components: Vec<ComponentState>,
+}
+
+/// What held of an assignment before a batch.
+#[derive(Debug)]
+struct Before {
+    /// Its own thresholds, if there was the assignment.
+    thresholds: Option<Option<Vec<Threshold>>>,
+}
+
+/// The buckets of a component, by the starts of their windows.
+#[derive(Debug, Default)]
+struct ComponentState {
+    buckets: Vec<(Instant, usize)>,
+}
+
+/// A line of the coverage index.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Covering {
+    level: Level,
+    scope: i64,
+    /// The place of the assignment.
+    assignment: usize,
+}
+
+/// A bucket with a slot.
+#[derive(Debug)]
+struct Bucket {
+    row: BucketRow,
+    /// Its dates; `None` once no fact gives such a bucket any more.
+    window: Option<Window>,
+    /// Whether a store has a row of it.
+    stored: bool,
+    /// What it was before the batch at hand, once that touched it.
+    before: Option<BucketRow>,
+    /// The last event of the batch at hand whose own draws on it changed, with the caller's number for it.
+    cause: Option<(Position, u32)>,
+}
+
+impl Account {
+    /// A customer that nothing is known of.
+    pub fn new(customer: i64) -> Account {
+        Account { row_changed: true, ..Account::empty(customer) }
+    }
+
+    fn empty(customer: i64) -> Account {
+        Account {
+            customer,
+            fact: None,
+            next_slot: 0,
+            row_changed: false,
+            assignments: Vec::new(),
+            coverage: Vec::new(),
+            lines: Lines::default(),
+            buckets: Vec::new(),
+            touched: Vec::new(),
+            pending_reversals: FxHashSet::default(),
+            latest_usage: None,
+            unsettled: false,
+        }
+    }
+
+    /// An account as a store kept it.
+    pub fn restore(image: AccountImage, calendar: &Calendar) -> Account {
+        let mut account = Account::empty(image.customer);
+        account.fact = image.fact;
+        account.next_slot = image.next_slot;
+        account.lines = Lines::restore(image.lines);
+        account.pending_reversals = image.pending_reversals.into_iter().collect();
+        account.latest_usage = image.latest_usage;
+        account.assignments = image
+            .assignments
+            .into_iter()
+            .map(|row| AssignmentState { row, before: None, components: Vec::new() })
+            .collect();
+        account.assignments.sort_unstable_by_key(|state| state.row.key);
+        let mut rows = image.buckets;
+        rows.sort_unstable_by_key(|row| row.slot);
+        account.buckets =
+            rows.into_iter().map(|row| Bucket { row, window: None, stored: true, before: None, cause: None }).collect();
+        account.index(calendar);
+        account
+    }
+
+    /// The customer.
+    pub fn customer(&self) -> i64 {
+        self.customer
+    }
+
+    /// The billing cycle known now; customers without one are in cycle 0 (`domain.md section 3`).
+    pub fn billing_cycle(&self) -> i64 {
+        self.fact.map_or(0, |(_, fact)| fact.billing_cycle)
+    }
+
+    /// The latest start time of all usage known, held and reversed usage included. Usage later than that cannot be
+    /// known already.
+    pub fn latest_usage(&self) -> Option<Instant> {
+        self.latest_usage
+    }
+
+    /// Notes that usage of this start time is in the ledger now.
+    pub fn note_usage(&mut self, start: Instant) {
+        self.latest_usage = self.latest_usage.max(Some(start));
+    }
+
+    /// Notes a reversal whose event has not come; false when it is there already.
+    pub fn add_pending_reversal(&mut self, position: Position) -> bool {
+        self.pending_reversals.insert(position)
+    }
+
+    /// Whether a reversal of this event waits for it.
+    pub fn has_pending_reversal(&self, position: Position) -> bool {
+        self.pending_reversals.contains(&position)
+    }
+
+    /// Takes the waiting reversal of an event that came; false when there is none.
+    pub fn take_pending_reversal(&mut self, position: Position) -> bool {
+        self.pending_reversals.remove(&position)
+    }
+
+    /// The buckets that have a slot and still exist, in no order.
+    pub fn buckets(&self) -> impl Iterator<Item = &BucketRow> {
+        self.buckets.iter().filter(|bucket| bucket.window.is_some()).map(|bucket| &bucket.row)
+    }
+
+    /// About how many bytes it takes in memory.
+    pub fn size(&self) -> usize {
+        let plans: usize = self.assignments.iter().map(|state| 400 + 200 * state.components.len()).sum();
+        512 + plans
+            + self.lines.size()
+            + self.buckets.len() * (size_of::<Bucket>() + 24)
+            + self.pending_reversals.len() * 48
+    }
+
+    /// Builds the indexes over assignments and buckets, and finds out which buckets still exist.
+    fn index(&mut self, calendar: &Calendar) {
+        self.coverage.clear();
+        for (place, state) in self.assignments.iter_mut().enumerate() {
+            state.components.clear();
+            if let Some(assignment) = &state.row.assignment {
+                state.components.resize_with(assignment.plan.components.len(), ComponentState::default);
+                self.coverage.push(Covering { level: assignment.level, scope: assignment.scope, assignment: place });
+            }
+        }
+        self.coverage.sort_unstable();
+        for (place, bucket) in self.buckets.iter_mut().enumerate() {
+            let state = find_mut(&mut self.assignments, bucket.row.assignment);
+            bucket.window = state.and_then(|state| attach(state, &bucket.row, place, calendar));
+        }
+        for state in &mut self.assignments {
+            for component in &mut state.components {
+                component.buckets.sort_unstable();
+            }
+        }
+    }
+}
+
+/// The assignment of this key, if it was ever heard of.
+fn find_mut(assignments: &mut [AssignmentState], key: AssignmentKey) -> Option<&mut AssignmentState> {
+    let at = assignments.binary_search_by_key(&key, |state| state.row.key).ok()?;
+    Some(&mut assignments[at])
+}
+
+/// Gives a bucket its place in its component; `None` when the facts give no such bucket.
+fn attach(state: &mut AssignmentState, row: &BucketRow, place: usize, calendar: &Calendar) -> Option<Window> {
+    let assignment = state.row.assignment.as_ref()?;
+    let at = assignment.plan.components.iter().position(|component| component.id == row.component)?;
+    let window = window_starting(assignment, row.window_start, calendar)?;
+    state.components[at].buckets.push((row.window_start, place));
+    Some(window)
+}
+
+/// The window of an assignment that starts at just this instant, if there is one.
+fn window_starting(assignment: &Assignment, start: Instant, calendar: &Calendar) -> Option<Window> {
+    let date: Date = calendar.date_of(start);
+    let period = assignment.plan.frequency.period_of(date);
+    assignment.window(calendar, period).filter(|window| window.start == start)
+}

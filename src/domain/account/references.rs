@@ -1,0 +1,99 @@
+//! Reference facts: the highest version holds (`domain.md section 3`).
+
+use super::{Account, AssignmentState, Before};
+use crate::domain::calendar::Calendar;
+use crate::domain::facts::{Assignment, AssignmentKey, CustomerFact, Reference};
+use crate::domain::image::AssignmentRow;
+
+/// What became of a fact with a version.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Taken {
+    /// It holds now.
+    Applied,
+    /// It is the version that holds.
+    Duplicate,
+    /// A higher version holds.
+    PassedOver,
+    /// It is the version that holds, with other data.
+    Conflict,
+}
+
+impl Taken {
+    /// Judges a version against the known one; `same` tells whether the data of the two are equal.
+    pub(in crate::domain) fn judge(known: Option<i64>, version: i64, same: impl FnOnce() -> bool) -> Taken {
+        match known {
+            Some(known) if version < known => Taken::PassedOver,
+            Some(known) if version == known && same() => Taken::Duplicate,
+            Some(known) if version == known => Taken::Conflict,
+            _ => Taken::Applied,
+        }
+    }
+}
+
+impl Account {
+    /// Takes a reference fact about this customer. Nothing draws by it before [`Account::settle`].
+    pub fn take(&mut self, version: i64, fact: Reference) -> Taken {
+        match fact {
+            Reference::Assignment(assignment) => self.take_assignment(assignment.key(), version, Some(assignment)),
+            Reference::AssignmentRemoved(key) => self.take_assignment(key, version, None),
+            Reference::Inventory(inventory) => self.lines.take(version, inventory),
+            Reference::Customer(fact) => self.take_customer(version, fact),
+        }
+    }
+
+    fn take_customer(&mut self, version: i64, fact: CustomerFact) -> Taken {
+        let known = self.fact;
+        let taken = Taken::judge(known.map(|known| known.0), version, || known.is_some_and(|known| known.1 == fact));
+        if taken == Taken::Applied {
+            self.fact = Some((version, fact));
+            self.row_changed = true;
+        }
+        taken
+    }
+
+    fn take_assignment(&mut self, key: AssignmentKey, version: i64, assignment: Option<Assignment>) -> Taken {
+        let at = match self.assignments.binary_search_by_key(&key, |state| state.row.key) {
+            Ok(at) => at,
+            Err(at) => {
+                let row = AssignmentRow { key, version, assignment };
+                let before = Some(Before { thresholds: None });
+                self.assignments.insert(at, AssignmentState { row, before, components: Vec::new() });
+                self.unsettled = true;
+                return Taken::Applied;
+            }
+        };
+        let state = &mut self.assignments[at];
+        let taken = Taken::judge(Some(state.row.version), version, || state.row.assignment == assignment);
+        if taken == Taken::Applied {
+            let known = state.row.assignment.take();
+            state.before.get_or_insert_with(|| Before { thresholds: known.as_ref().map(|a| a.thresholds.clone()) });
+            self.unsettled |= !same_draws(known.as_ref(), assignment.as_ref());
+            state.row = AssignmentRow { key, version, assignment };
+        }
+        taken
+    }
+
+    /// Lets the reference facts taken take effect. True when they may change what known usage draws: then the batch
+    /// must replay it.
+    pub fn settle(&mut self, calendar: &Calendar) -> bool {
+        if !std::mem::take(&mut self.unsettled) {
+            return false;
+        }
+        self.index(calendar);
+        self.latest_usage.is_some()
+    }
+}
+
+/// Whether two versions of an assignment let the same usage draw the same.
+fn same_draws(one: Option<&Assignment>, other: Option<&Assignment>) -> bool {
+    match (one, other) {
+        (None, None) => true,
+        (Some(one), Some(other)) => {
+            let mut like = one.clone();
+            like.thresholds.clone_from(&other.thresholds);
+            like.plan.id = other.plan.id;
+            like == *other
+        }
+        _ => false,
+    }
+}
