@@ -5,4 +5,5 @@
 //! [`domain`].
 
 pub mod domain;
+pub mod events;
 pub mod store;
