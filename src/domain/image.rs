@@ -47,6 +47,14 @@ pub struct AssignmentRow {
     pub assignment: Option<Assignment>,
 }
 
+impl AssignmentRow {
+    /// What the version says, as JSON for a store; `None`: removed.
+    pub fn fact_text(&self) -> Option<String> {
+        let text = |assignment| serde_json::to_string(assignment).expect("plain values always have a JSON form");
+        self.assignment.as_ref().map(text)
+    }
+}
+
 /// What is known of a line (UPI).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LineRow {

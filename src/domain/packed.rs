@@ -78,6 +78,25 @@ pub fn unpack(position: Position, mut bytes: &[u8]) -> Option<Usage<'_>> {
     })
 }
 
+/// Appends a packed event with its source behind it, for a source that has no number of its own.
+pub fn pack_with_source(body: &[u8], source: &str, out: &mut Vec<u8>) {
+    out.extend_from_slice(body);
+    out.extend_from_slice(source.as_bytes());
+    let length = u32::try_from(source.len()).expect("a text of a record");
+    out.extend_from_slice(&length.to_be_bytes());
+}
+
+/// The packed event alone of a ledger row's body; `with_source` tells whether [`pack_with_source`] wrote it. `None`
+/// when the bytes are damaged.
+pub fn without_source(body: &[u8], with_source: bool) -> Option<&[u8]> {
+    if !with_source {
+        return Some(body);
+    }
+    let (rest, length) = body.split_last_chunk::<4>()?;
+    let source = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    rest.get(..rest.len().checked_sub(source)?)
+}
+
 /// Appends what an event took, bucket by bucket.
 pub fn pack_draws(draws: &[Draw], out: &mut Vec<u8>) {
     for draw in draws {

@@ -22,6 +22,11 @@ impl Partitioner {
         }
     }
 
+    /// From its name in the config.
+    pub fn from_name(name: &str) -> Option<Partitioner> {
+        [Partitioner::Murmur2, Partitioner::Crc32].into_iter().find(|known| known.name() == name)
+    }
+
     /// The partition, of `partitions` > 0, that a key gives.
     pub fn partition(self, key: &[u8], partitions: i32) -> i32 {
         let hash = match self {

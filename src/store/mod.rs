@@ -6,7 +6,12 @@
 //! caller's. So what was read since one's own last commit is still true when the next one succeeds, and reading needs
 //! no transaction.
 
+mod hex;
+mod postgres;
 mod rows;
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
@@ -17,6 +22,30 @@ pub use rows::{
 };
 
 use crate::domain::{AccountImage, Position, Totals};
+
+/// How to reach a store.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// `postgres://…` or `sqlite://…`
+    pub url: String,
+    /// Where the reader reads, if elsewhere: a replica.
+    pub read_url: Option<String>,
+    /// Connections of worker and relay.
+    pub connections: u32,
+    /// Connections of the reader.
+    pub read_connections: u32,
+    /// How long to wait for a connection.
+    pub timeout: Duration,
+}
+
+/// The store that the URL names. It need not answer yet.
+pub fn connect(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
+    let scheme = options.url.split(':').next().unwrap_or_default();
+    match scheme {
+        "postgres" | "postgresql" => Ok(Arc::new(postgres::Postgres::open(options)?)),
+        _ => Err(StoreError::Failed(format!("store.url: \"{scheme}:\" is not known; use postgres:// or sqlite://"))),
+    }
+}
 
 /// What can go wrong with a store, in one line for a person. Never holds a secret.
 #[derive(Debug, thiserror::Error)]

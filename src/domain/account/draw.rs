@@ -32,6 +32,7 @@ impl Account {
         for place in 0..self.buckets.len() {
             touch(&mut self.buckets[place], place, &mut self.touched);
             let bucket = &mut self.buckets[place];
+            bucket.cause = None;
             if bucket.window.is_none() {
                 continue;
             }

@@ -1,0 +1,182 @@
+-- The tables of headroom on PostgreSQL. Each table that a batch writes leads with `partition`, and what belongs to one
+-- customer lies under the customer's partition. Amounts are millionths. Ids, versions and dates are those of the events.
+
+-- One row: the store's identity, and what its rows depend on (null until a worker has settled it).
+CREATE TABLE deployment (
+  id          smallint PRIMARY KEY CHECK (id = 1),
+  store_id    uuid NOT NULL,
+  partitions  int,
+  partitioner text,
+  time_zone   text
+);
+
+-- Where each partition pair goes on; the row that fences its writers.
+CREATE TABLE progress (
+  partition          int PRIMARY KEY,
+  epoch              bigint NOT NULL,
+  usage_offset       bigint NOT NULL,
+  assignments_offset bigint NOT NULL,
+  outbox_number      bigint NOT NULL
+) WITH (fillfactor = 20);
+
+-- Control totals. Sums pass 64 bits.
+CREATE TABLE totals (
+  partition               int PRIMARY KEY,
+  counted                 bigint NOT NULL,
+  held                    bigint NOT NULL,
+  reversed                bigint NOT NULL,
+  crossed                 bigint NOT NULL,
+  recovered               bigint NOT NULL,
+  quantity                numeric[] NOT NULL, -- by charging type: DURATION, MB, ONE_OFF
+  drawn                   numeric[] NOT NULL,
+  drawn_by_value          numeric[] NOT NULL
+) WITH (fillfactor = 20);
+
+-- Sources of events, each known in the ledger by its number. bytea: a source may hold any character.
+CREATE TABLE source (
+  partition int NOT NULL,
+  number    int NOT NULL,
+  source    bytea NOT NULL,
+  PRIMARY KEY (partition, number)
+);
+
+-- All usage ever accepted. Columns stand in an order that leaves no gaps.
+CREATE TABLE ledger (
+  customer_id bigint NOT NULL,
+  start_time  timestamptz NOT NULL,
+  event_key   uuid NOT NULL,
+  partition   int NOT NULL,
+  source      int NOT NULL,           -- 0: the source stands at the end of the body
+  state       "char" NOT NULL,        -- 0 counted, 1 held, 2 reversed, 3 held and reversed
+  body        bytea NOT NULL,         -- the packed event; its first byte is the form's version
+  draws       bytea NOT NULL,         -- what it took: pairs of slot and amount
+  PRIMARY KEY (partition, customer_id, start_time, event_key)
+);
+
+-- What was reversed. `pending`: its event has not come.
+CREATE TABLE reversal (
+  customer_id bigint NOT NULL,
+  start_time  timestamptz NOT NULL,
+  event_key   uuid NOT NULL,
+  partition   int NOT NULL,
+  pending     boolean NOT NULL,
+  PRIMARY KEY (partition, customer_id, start_time, event_key)
+);
+CREATE INDEX reversal_pending ON reversal (partition, customer_id) WHERE pending;
+
+-- Every customer ever heard of; version is null without a customer.changed.
+CREATE TABLE customer (
+  customer_id       bigint NOT NULL,
+  version           bigint,
+  billing_cycle_id  bigint,
+  contract_owner_id bigint,
+  partition         int NOT NULL,
+  next_slot         int NOT NULL,
+  PRIMARY KEY (partition, customer_id)
+);
+
+-- The highest version of each assignment; fact is null when that version removed it.
+CREATE TABLE assignment (
+  customer_id   bigint NOT NULL,
+  assignment_id bigint NOT NULL,
+  version       bigint NOT NULL,
+  scope         bigint,               -- the site of a SITE, the line of an INVENTORY assignment
+  partition     int NOT NULL,
+  level         smallint NOT NULL,    -- 0 INVENTORY, 1 SITE, 2 CUSTOMER
+  fact          text,
+  PRIMARY KEY (partition, customer_id, level, assignment_id)
+);
+CREATE INDEX assignment_line ON assignment (scope) WHERE level = 0;
+
+-- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...).
+CREATE TABLE line (
+  customer_id                bigint NOT NULL,
+  usage_product_inventory_id bigint NOT NULL,
+  version                    bigint,
+  site_id                    bigint,
+  usage_product_id           bigint,
+  last_start_time            timestamptz,
+  last_event_key             uuid,
+  last_site_id               bigint,
+  last_usage_product_id      bigint,
+  partition                  int NOT NULL,
+  PRIMARY KEY (partition, customer_id, usage_product_inventory_id)
+);
+CREATE INDEX line_id ON line (usage_product_inventory_id);
+
+-- The buckets that something drew from. No column that changes is indexed, so that all updates stay on their page.
+CREATE TABLE bucket (
+  customer_id     bigint NOT NULL,
+  assignment_id   bigint NOT NULL,
+  component_id    bigint NOT NULL,
+  window_start    timestamptz NOT NULL,
+  allowance       bigint NOT NULL,
+  remaining       bigint NOT NULL,
+  mark_start_time timestamptz,        -- the greatest position among the events that drew from it
+  mark_event_key  uuid,
+  partition       int NOT NULL,
+  slot            int NOT NULL,
+  level           smallint NOT NULL,
+  charging_type   smallint NOT NULL,  -- 0 DURATION, 1 MB, 2 ONE_OFF
+  by_value        boolean NOT NULL,
+  PRIMARY KEY (partition, customer_id, slot)
+) WITH (fillfactor = 50);
+
+-- Bill runs, as each partition has applied them. `home`: the partition that the fact came in on.
+CREATE TABLE bill_run (
+  partition         int NOT NULL,
+  bill_run_id       bigint NOT NULL,
+  version           bigint NOT NULL,
+  billing_cycle_id  bigint NOT NULL,
+  period_start_date date NOT NULL,
+  period_end_date   date NOT NULL,
+  usage_from_date   date NOT NULL,
+  usage_until_date  date NOT NULL,
+  status            smallint NOT NULL, -- 0 OPEN, 1 CLOSED, 2 FINALIZED
+  home              boolean NOT NULL,
+  PRIMARY KEY (partition, bill_run_id)
+);
+
+-- Alerts on their way to Kafka, numbered under the progress row.
+CREATE TABLE outbox (
+  number      bigint NOT NULL,
+  customer_id bigint NOT NULL,
+  partition   int NOT NULL,
+  body        text NOT NULL,
+  PRIMARY KEY (partition, number)
+);
+
+-- Records refused, whole.
+CREATE TABLE dead_letter (
+  partition        int NOT NULL,
+  topic            text NOT NULL,
+  "offset"         bigint NOT NULL,
+  record_timestamp bigint,            -- milliseconds since 1970
+  created_at       timestamptz NOT NULL DEFAULT now(),
+  put_back_at      timestamptz,
+  reason           text NOT NULL,
+  detail           text NOT NULL,
+  key              bytea,
+  value            bytea,
+  headers          text NOT NULL,     -- JSON: pairs of a name and a value in hexadecimal, or null
+  PRIMARY KEY (partition, topic, "offset")
+);
+
+-- Who may be the active relay, and until when.
+CREATE TABLE relay_lease (
+  id     smallint PRIMARY KEY CHECK (id = 1),
+  holder uuid NOT NULL,
+  until  timestamptz NOT NULL
+);
+
+-- A lower bound of what is on the alerts topic: for each input partition the last alert's number, ...
+CREATE TABLE relay_number (
+  partition int PRIMARY KEY,
+  number    bigint NOT NULL
+);
+
+-- ... and for each of the topic's own partitions the offset after those.
+CREATE TABLE relay_offset (
+  partition   int PRIMARY KEY,
+  next_offset bigint NOT NULL
+);

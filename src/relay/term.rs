@@ -1,0 +1,219 @@
+//! One term of the active relay: find out what is published, then publish what is not, in order.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use metrics::{counter, gauge};
+use serde::Deserialize;
+use tokio::sync::watch;
+use uuid::Uuid;
+
+use super::{LEASE, Options};
+use crate::store::{AlertRow, AlertsOffset, Partitioned, Published, StoreError};
+use crate::stream::{self, AlertsProducer, OutgoingAlert, StreamError};
+use crate::telemetry::names;
+
+/// The headers that tell a relay which alert a record of the topic is.
+const STORE: &str = "headroom-store";
+const PARTITION: &str = "headroom-partition";
+const NUMBER: &str = "headroom-number";
+/// The most alerts of one Kafka transaction.
+const BATCH: usize = 2_000;
+/// How often the outbox is looked at when no worker of this process tells.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// How a term ends.
+pub(super) enum TermEnd {
+    /// It was told to.
+    Stopped,
+    /// Something failed; a new term may do better.
+    Failed(String),
+    /// Going on would publish alerts twice or skip some.
+    Harmful(String),
+}
+
+impl From<StoreError> for TermEnd {
+    fn from(error: StoreError) -> TermEnd {
+        TermEnd::Failed(error.to_string())
+    }
+}
+
+impl From<StreamError> for TermEnd {
+    fn from(error: StreamError) -> TermEnd {
+        TermEnd::Failed(error.to_string())
+    }
+}
+
+/// A term.
+pub(super) struct Term<'a> {
+    options: &'a Arc<Options>,
+    holder: Uuid,
+    leased: Instant,
+    producer: Arc<AlertsProducer>,
+    /// For each input partition the number of the last alert on the topic.
+    published: BTreeMap<i32, i64>,
+}
+
+impl Term<'_> {
+    /// Serves until told to stop, or something fails.
+    pub(super) async fn serve(options: &Arc<Options>, holder: Uuid, stop: &mut watch::Receiver<bool>) -> TermEnd {
+        let leased = Instant::now();
+        let mut term = match begin(options, holder, leased).await {
+            Ok(term) => term,
+            Err(end) => return end,
+        };
+        options.health.ok("relay");
+        loop {
+            match term.publish().await {
+                Ok(0) => {
+                    if *stop.borrow() {
+                        return TermEnd::Stopped;
+                    }
+                    tokio::select! {
+                        () = options.raised.notified() => {}
+                        () = tokio::time::sleep(LOOK) => {}
+                        _ = stop.changed() => {}
+                    }
+                }
+                Ok(_) => {}
+                Err(end) => return end,
+            }
+            match term.keep_lease().await {
+                Ok(()) => {}
+                Err(end) => return end,
+            }
+        }
+    }
+
+    async fn keep_lease(&mut self) -> Result<(), TermEnd> {
+        if self.leased.elapsed() < Duration::from_secs(u64::from(LEASE) / 3) {
+            return Ok(());
+        }
+        if !self.options.store.lease(self.holder, LEASE).await? {
+            return Err(TermEnd::Failed("another relay holds the lease".to_owned()));
+        }
+        self.leased = Instant::now();
+        Ok(())
+    }
+
+    /// Publishes some of what waits. Returns how many alerts that were.
+    async fn publish(&mut self) -> Result<usize, TermEnd> {
+        let store = &self.options.store;
+        let mut waiting = 0;
+        let mut batch: Vec<(i32, AlertRow)> = Vec::new();
+        for last in store.outbox_numbers().await? {
+            let published = self.published.get(&last.partition).copied().unwrap_or(0);
+            waiting += last.value - published;
+            let room = BATCH - batch.len();
+            if last.value > published && room > 0 {
+                let rows = store.outbox(last.partition, published, room).await?;
+                batch.extend(rows.into_iter().map(|row| (last.partition, row)));
+            }
+        }
+        gauge!(names::OUTBOX).set(waiting as f64);
+        if batch.is_empty() {
+            return Ok(0);
+        }
+        let count = batch.len();
+        let outgoing = batch.iter().map(|(partition, row)| self.outgoing(*partition, row)).collect();
+        let producer = self.producer.clone();
+        let offsets = tokio::task::spawn_blocking(move || producer.publish(outgoing))
+            .await
+            .map_err(|panic| TermEnd::Failed(format!("publishing failed: {panic}")))??;
+        for (partition, row) in &batch {
+            self.published.insert(*partition, row.number);
+            counter!(names::ALERTS_PUBLISHED, "type" => turn(&row.body)).increment(1);
+        }
+        gauge!(names::OUTBOX).set((waiting - i64::try_from(count).unwrap_or(0)) as f64);
+        let mut moved: Vec<i32> = batch.iter().map(|(partition, _)| *partition).collect();
+        moved.dedup();
+        let numbers = moved.into_iter().map(|partition| Partitioned { partition, value: self.published[&partition] });
+        let offsets = offsets.into_iter().map(|(partition, next)| AlertsOffset { partition, next });
+        store.published(&Published { numbers: numbers.collect(), offsets: offsets.collect() }).await?;
+        Ok(count)
+    }
+
+    fn outgoing(&self, partition: i32, row: &AlertRow) -> OutgoingAlert {
+        let options = self.options;
+        OutgoingAlert {
+            partition: options.partitioner.partition_of(row.customer, options.alerts_partitions),
+            key: row.customer.to_string(),
+            payload: row.body.clone(),
+            headers: vec![
+                (STORE, options.store_id.to_string()),
+                (PARTITION, partition.to_string()),
+                (NUMBER, row.number.to_string()),
+            ],
+        }
+    }
+}
+
+/// Fences earlier relays, and finds out what is on the topic.
+async fn begin(options: &Arc<Options>, holder: Uuid, leased: Instant) -> Result<Term<'_>, TermEnd> {
+    let state = options.store.relay_state().await?;
+    let mut published: BTreeMap<i32, i64> =
+        state.numbers.iter().map(|known| (known.partition, known.value)).collect();
+    let known: BTreeMap<i32, i64> = state.offsets.iter().map(|known| (known.partition, known.next)).collect();
+    let from: Vec<(i32, i64)> =
+        (0..options.alerts_partitions).map(|p| (p, known.get(&p).copied().unwrap_or(0))).collect();
+    let setup = options.clone();
+    let reading = tokio::task::spawn_blocking(move || {
+        let producer = AlertsProducer::new(&setup.stream)?;
+        let mut found: BTreeMap<i32, i64> = BTreeMap::new();
+        let store_id = setup.store_id.to_string();
+        let ends = stream::read_alerts(&setup.stream, &from, |headers| {
+            if let Some((partition, number)) = identify(headers, &store_id) {
+                let highest = found.entry(partition).or_insert(0);
+                *highest = number.max(*highest);
+            }
+        })?;
+        Ok::<_, StreamError>((producer, found, ends))
+    });
+    let (producer, found, ends) =
+        reading.await.map_err(|panic| TermEnd::Failed(format!("reading the alerts topic failed: {panic}")))??;
+    for (partition, number) in found {
+        let highest = published.entry(partition).or_insert(0);
+        *highest = number.max(*highest);
+    }
+    for last in options.store.outbox_numbers().await? {
+        let on_topic = published.get(&last.partition).copied().unwrap_or(0);
+        if on_topic > last.value {
+            return Err(TermEnd::Harmful(format!(
+                "relay: {} holds alert {on_topic} of partition {}, but the store's last is {}: the store is older than \
+                 the topic; restore a later copy of it",
+                options.stream.alerts_topic, last.partition, last.value
+            )));
+        }
+    }
+    let numbers = published.iter().map(|(partition, value)| Partitioned { partition: *partition, value: *value });
+    let offsets = ends.into_iter().map(|(partition, next)| AlertsOffset { partition, next });
+    options.store.published(&Published { numbers: numbers.collect(), offsets: offsets.collect() }).await?;
+    Ok(Term { options, holder, leased, producer: Arc::new(producer), published })
+}
+
+/// The input partition and number of an alert on the topic, if it is of this store.
+fn identify(headers: &[(String, Option<Vec<u8>>)], store_id: &str) -> Option<(i32, i64)> {
+    let header = |name: &str| {
+        let (_, value) = headers.iter().find(|(known, _)| known == name)?;
+        std::str::from_utf8(value.as_deref()?).ok()
+    };
+    if header(STORE)? != store_id {
+        return None;
+    }
+    Some((header(PARTITION)?.parse().ok()?, header(NUMBER)?.parse().ok()?))
+}
+
+/// Which way the alert's threshold turned, as its own type says.
+fn turn(body: &str) -> &'static str {
+    #[derive(Deserialize)]
+    struct Event<'a> {
+        #[serde(borrow)]
+        r#type: Cow<'a, str>,
+    }
+    match serde_json::from_str::<Event<'_>>(body) {
+        Ok(event) if event.r#type.ends_with("recovered") => "recovered",
+        _ => "crossed",
+    }
+}

@@ -1,0 +1,365 @@
+//! What a worker reads: its partition when it takes it, accounts, and usage of the ledger. One query for each table,
+//! whatever the number of customers or events.
+
+use std::collections::BTreeMap;
+
+use sqlx::postgres::{PgConnection, PgPool, PgRow};
+use sqlx::{Error, Row};
+use uuid::Uuid;
+
+use super::types::{Timestamp, position, uuid_of};
+use crate::domain::{
+    AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
+    Date, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, Totals, UsageState,
+};
+use crate::store::{BillRunOfPartition, LedgerKey, LedgerRow, OfCustomer, Offsets, Taken};
+
+/// Raises the epoch of a partition pair, and reads what its new owner must know.
+pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> {
+    let mut transaction = pool.begin().await?;
+    let progress = sqlx::query(
+        "UPDATE progress SET epoch = epoch + 1 WHERE partition = $1 \
+         RETURNING epoch, usage_offset, assignments_offset, outbox_number",
+    )
+    .bind(partition)
+    .fetch_optional(&mut *transaction)
+    .await?
+    .ok_or_else(|| Error::Protocol(format!("progress has no row of partition {partition}")))?;
+    let totals = sqlx::query(
+        "SELECT counted, held, reversed, crossed, recovered, \
+         quantity::text[] quantity, drawn::text[] drawn, drawn_by_value::text[] drawn_by_value \
+         FROM totals WHERE partition = $1",
+    )
+    .bind(partition)
+    .fetch_one(&mut *transaction)
+    .await?;
+    let runs = sqlx::query(
+        "SELECT partition, bill_run_id, version, billing_cycle_id, status, \
+         period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
+         usage_from_date - date '1970-01-01' usage_from, usage_until_date - date '1970-01-01' usage_until \
+         FROM bill_run WHERE partition = $1",
+    )
+    .bind(partition)
+    .fetch_all(&mut *transaction)
+    .await?;
+    let sources = sqlx::query("SELECT source FROM source WHERE partition = $1 ORDER BY number")
+        .bind(partition)
+        .fetch_all(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    let offsets =
+        Offsets { usage: progress.try_get("usage_offset")?, assignments: progress.try_get("assignments_offset")? };
+    let source = |row: &PgRow| Ok::<_, Error>(String::from_utf8_lossy(row.try_get::<&[u8], _>("source")?).into_owned());
+    Ok(Taken {
+        epoch: progress.try_get("epoch")?,
+        offsets,
+        outbox_number: progress.try_get("outbox_number")?,
+        totals: totals_of(&totals)?,
+        bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
+        sources: sources.iter().map(source).collect::<Result<_, _>>()?,
+    })
+}
+
+/// Control totals over all partitions.
+pub(super) async fn all_totals(pool: &PgPool) -> Result<Totals, Error> {
+    let rows = sqlx::query(
+        "SELECT counted, held, reversed, crossed, recovered, \
+         quantity::text[] quantity, drawn::text[] drawn, drawn_by_value::text[] drawn_by_value FROM totals",
+    )
+    .fetch_all(pool)
+    .await?;
+    let mut sum = Totals::default();
+    for row in &rows {
+        sum += totals_of(row)?;
+    }
+    Ok(sum)
+}
+
+fn totals_of(row: &PgRow) -> Result<Totals, Error> {
+    let sums = |column: &str| -> Result<[i128; 3], Error> {
+        let texts: Vec<String> = row.try_get(column)?;
+        let sums: Vec<i128> = texts.iter().filter_map(|text| text.parse().ok()).collect();
+        sums.try_into().map_err(|_| Error::Protocol(format!("totals.{column}: {texts:?}")))
+    };
+    Ok(Totals {
+        counted: row.try_get("counted")?,
+        held: row.try_get("held")?,
+        reversed: row.try_get("reversed")?,
+        crossed: row.try_get("crossed")?,
+        recovered: row.try_get("recovered")?,
+        quantity: sums("quantity")?,
+        drawn: sums("drawn")?,
+        drawn_by_value: sums("drawn_by_value")?,
+    })
+}
+
+/// The bill runs of all partitions, each as its home partition holds it.
+pub(super) async fn home_bill_runs(pool: &PgPool) -> Result<Vec<BillRunOfPartition>, Error> {
+    let rows = sqlx::query(
+        "SELECT partition, bill_run_id, version, billing_cycle_id, status, \
+         period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
+         usage_from_date - date '1970-01-01' usage_from, usage_until_date - date '1970-01-01' usage_until \
+         FROM bill_run WHERE home",
+    )
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(bill_run).collect()
+}
+
+pub(super) fn bill_run(row: &PgRow) -> Result<BillRunOfPartition, Error> {
+    let date = |column: &str| Ok::<_, Error>(Date::from_days(row.try_get(column)?));
+    let status: i16 = row.try_get("status")?;
+    let run = BillRun {
+        id: row.try_get("bill_run_id")?,
+        billing_cycle: row.try_get("billing_cycle_id")?,
+        period_start: date("period_start")?,
+        period_end: date("period_end")?,
+        usage_from: date("usage_from")?,
+        usage_until: date("usage_until")?,
+        status: numbered(&RunStatus::ALL, status, "bill_run.status")?,
+    };
+    let applied = BillRunRow { version: row.try_get("version")?, run };
+    Ok(BillRunOfPartition { partition: row.try_get("partition")?, row: applied })
+}
+
+/// What stands at a small number.
+fn numbered<T: Copy>(all: &[T], number: i16, column: &str) -> Result<T, Error> {
+    let known = usize::try_from(number).ok().and_then(|at| all.get(at)).copied();
+    known.ok_or_else(|| Error::Protocol(format!("{column}: {number} is not known to this version")))
+}
+
+/// Accounts by customer, while their parts are read.
+type Images = BTreeMap<i64, AccountImage>;
+
+/// The accounts of those customers that are known.
+pub(super) async fn accounts(
+    connection: &mut PgConnection,
+    partition: i32,
+    customers: &[i64],
+) -> Result<Vec<AccountImage>, Error> {
+    let rows = sqlx::query(
+        "SELECT c.customer_id, c.version, c.billing_cycle_id, c.contract_owner_id, c.next_slot, \
+         (SELECT l.start_time FROM ledger l WHERE l.partition = $1 AND l.customer_id = c.customer_id \
+          ORDER BY l.partition DESC, l.customer_id DESC, l.start_time DESC LIMIT 1) latest_usage \
+         FROM customer c WHERE c.partition = $1 AND c.customer_id = ANY($2)",
+    )
+    .bind(partition)
+    .bind(customers)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut images = Images::new();
+    for row in &rows {
+        let image = customer(row)?;
+        images.insert(image.customer, image);
+    }
+    let known: Vec<i64> = images.keys().copied().collect();
+    add_parts(connection, partition, &known, &mut images).await?;
+    Ok(images.into_values().collect())
+}
+
+/// A customer's own row; `latest_usage` is asked for where a worker needs it.
+pub(super) fn customer(row: &PgRow) -> Result<AccountImage, Error> {
+    let fact = match row.try_get::<Option<i64>, _>("version")? {
+        None => None,
+        Some(version) => Some((
+            version,
+            CustomerFact {
+                billing_cycle: row.try_get("billing_cycle_id")?,
+                contract_owner: row.try_get("contract_owner_id")?,
+            },
+        )),
+    };
+    Ok(AccountImage {
+        customer: row.try_get("customer_id")?,
+        fact,
+        next_slot: row.try_get("next_slot")?,
+        latest_usage: row.try_get::<Option<Timestamp>, _>("latest_usage")?.map(|latest| latest.0),
+        ..AccountImage::default()
+    })
+}
+
+/// Adds assignments, lines, buckets and pending reversals to the accounts of a partition.
+pub(super) async fn add_parts(
+    connection: &mut PgConnection,
+    partition: i32,
+    customers: &[i64],
+    images: &mut Images,
+) -> Result<(), Error> {
+    let rows = sqlx::query(
+        "SELECT customer_id, level, assignment_id, version, fact FROM assignment \
+         WHERE partition = $1 AND customer_id = ANY($2)",
+    )
+    .bind(partition)
+    .bind(customers)
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in &rows {
+        image(images, row)?.assignments.push(assignment(row)?);
+    }
+    let rows = sqlx::query(
+        "SELECT customer_id, usage_product_inventory_id, version, site_id, usage_product_id, last_start_time, \
+         last_event_key, last_site_id, last_usage_product_id FROM line WHERE partition = $1 AND customer_id = ANY($2)",
+    )
+    .bind(partition)
+    .bind(customers)
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in &rows {
+        image(images, row)?.lines.push(line(row)?);
+    }
+    let rows = sqlx::query(
+        "SELECT customer_id, slot, level, assignment_id, component_id, window_start, charging_type, by_value, \
+         allowance, remaining, mark_start_time, mark_event_key FROM bucket \
+         WHERE partition = $1 AND customer_id = ANY($2)",
+    )
+    .bind(partition)
+    .bind(customers)
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in &rows {
+        image(images, row)?.buckets.push(bucket(row)?);
+    }
+    let rows = sqlx::query(
+        "SELECT customer_id, start_time, event_key FROM reversal \
+         WHERE partition = $1 AND customer_id = ANY($2) AND pending",
+    )
+    .bind(partition)
+    .bind(customers)
+    .fetch_all(connection)
+    .await?;
+    for row in &rows {
+        let reversed = position(row.try_get("start_time")?, row.try_get("event_key")?);
+        image(images, row)?.pending_reversals.push(reversed);
+    }
+    Ok(())
+}
+
+fn image<'a>(images: &'a mut Images, row: &PgRow) -> Result<&'a mut AccountImage, Error> {
+    let customer: i64 = row.try_get("customer_id")?;
+    images.get_mut(&customer).ok_or_else(|| Error::Protocol(format!("customer {customer} has no row of its own")))
+}
+
+fn assignment(row: &PgRow) -> Result<AssignmentRow, Error> {
+    let fact: Option<&str> = row.try_get("fact")?;
+    let assignment: Option<Assignment> =
+        fact.map(serde_json::from_str).transpose().map_err(|error| Error::Decode(error.into()))?;
+    let level = numbered(&Level::ALL, row.try_get("level")?, "assignment.level")?;
+    Ok(AssignmentRow {
+        key: AssignmentKey { level, id: row.try_get("assignment_id")? },
+        version: row.try_get("version")?,
+        assignment,
+    })
+}
+
+fn line(row: &PgRow) -> Result<LineRow, Error> {
+    let upi = row.try_get("usage_product_inventory_id")?;
+    let fact = match row.try_get::<Option<i64>, _>("version")? {
+        None => None,
+        Some(version) => {
+            let (site, product) = (row.try_get("site_id")?, row.try_get("usage_product_id")?);
+            Some((version, Inventory { upi, site, product }))
+        }
+    };
+    let last_usage = match row.try_get::<Option<Timestamp>, _>("last_start_time")? {
+        None => None,
+        Some(start) => Some(LastUsage {
+            position: position(start, row.try_get("last_event_key")?),
+            site: row.try_get("last_site_id")?,
+            product: row.try_get("last_usage_product_id")?,
+        }),
+    };
+    Ok(LineRow { upi, fact, last_usage })
+}
+
+fn bucket(row: &PgRow) -> Result<BucketRow, Error> {
+    let mark = match row.try_get::<Option<Timestamp>, _>("mark_start_time")? {
+        None => None,
+        Some(start) => Some(position(start, row.try_get("mark_event_key")?)),
+    };
+    let level = numbered(&Level::ALL, row.try_get("level")?, "bucket.level")?;
+    Ok(BucketRow {
+        slot: row.try_get("slot")?,
+        assignment: AssignmentKey { level, id: row.try_get("assignment_id")? },
+        component: row.try_get("component_id")?,
+        window_start: row.try_get::<Timestamp, _>("window_start")?.0,
+        charging_type: numbered(&ChargingType::ALL, row.try_get("charging_type")?, "bucket.charging_type")?,
+        by_value: row.try_get("by_value")?,
+        allowance: Quantity::from_millionths(row.try_get("allowance")?),
+        remaining: Quantity::from_millionths(row.try_get("remaining")?),
+        mark,
+    })
+}
+
+/// The ledger rows that are there under these keys.
+pub(super) async fn known_usage(
+    pool: &PgPool,
+    partition: i32,
+    keys: &[LedgerKey],
+) -> Result<Vec<OfCustomer<LedgerRow>>, Error> {
+    let customers: Vec<i64> = keys.iter().map(|key| key.customer).collect();
+    let starts: Vec<Timestamp> = keys.iter().map(|key| Timestamp(key.position.start)).collect();
+    let events: Vec<Uuid> = keys.iter().map(|key| uuid_of(key.position.key)).collect();
+    let rows = sqlx::query(
+        "SELECT l.customer_id, l.start_time, l.event_key, l.source, l.state, l.body, l.draws \
+         FROM unnest($2::int8[], $3::timestamptz[], $4::uuid[]) k(customer_id, start_time, event_key) \
+         JOIN ledger l ON l.partition = $1 AND l.customer_id = k.customer_id AND l.start_time = k.start_time \
+         AND l.event_key = k.event_key",
+    )
+    .bind(partition)
+    .bind(customers)
+    .bind(starts)
+    .bind(events)
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(|row| Ok(OfCustomer { customer: row.try_get("customer_id")?, row: ledger_row(row)? })).collect()
+}
+
+/// Ledger rows of a customer after a position, in order.
+pub(super) async fn usage_after(
+    pool: &PgPool,
+    partition: i32,
+    customer: i64,
+    after: Option<Position>,
+    limit: usize,
+) -> Result<Vec<LedgerRow>, Error> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let rows = match after {
+        None => {
+            sqlx::query(
+                "SELECT start_time, event_key, source, state, body, draws FROM ledger \
+                 WHERE partition = $1 AND customer_id = $2 ORDER BY start_time, event_key LIMIT $3",
+            )
+            .bind(partition)
+            .bind(customer)
+            .bind(limit)
+            .fetch_all(pool)
+            .await?
+        }
+        Some(after) => {
+            sqlx::query(
+                "SELECT start_time, event_key, source, state, body, draws FROM ledger \
+                 WHERE partition = $1 AND customer_id = $2 AND (start_time, event_key) > ($4, $5) \
+                 ORDER BY start_time, event_key LIMIT $3",
+            )
+            .bind(partition)
+            .bind(customer)
+            .bind(limit)
+            .bind(Timestamp(after.start))
+            .bind(uuid_of(after.key))
+            .fetch_all(pool)
+            .await?
+        }
+    };
+    rows.iter().map(ledger_row).collect()
+}
+
+fn ledger_row(row: &PgRow) -> Result<LedgerRow, Error> {
+    let state: i8 = row.try_get("state")?;
+    Ok(LedgerRow {
+        position: position(row.try_get("start_time")?, row.try_get("event_key")?),
+        state: numbered(&UsageState::ALL, i16::from(state), "ledger.state")?,
+        source: row.try_get("source")?,
+        body: row.try_get("body")?,
+        draws: row.try_get("draws")?,
+    })
+}

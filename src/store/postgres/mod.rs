@@ -1,0 +1,243 @@
+//! The store on PostgreSQL: what runs in production.
+//!
+//! `commit` writes a batch (`copy` encodes its ledger rows), `load` reads what a worker needs, `relay` and `reader` what
+//! the other two roles need. This module connects, migrates, and hands out the trait's methods.
+
+mod commit;
+mod copy;
+mod load;
+mod reader;
+mod relay;
+mod types;
+
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{ConnectOptions, Row};
+use uuid::Uuid;
+
+use super::{
+    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, LedgerKey, LedgerRow, OfCustomer, Options,
+    Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken,
+};
+use crate::domain::{AccountImage, Partitioner, Position, Totals};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
+
+/// A PostgreSQL database.
+pub(super) struct Postgres {
+    /// For the worker and the relay.
+    pool: PgPool,
+    /// For the reader; perhaps a replica's.
+    read_pool: PgPool,
+    /// Host, port, database and user, for errors.
+    place: String,
+}
+
+/// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization and deadlocks.
+const PASSING: [&str; 5] = ["08", "53", "57", "40", "55"];
+
+impl Postgres {
+    /// Connects lazily: a database that does not answer shows at the first use.
+    pub(super) fn open(options: &Options) -> Result<Postgres, StoreError> {
+        let (main, place) = parse(&options.url, "store.url")?;
+        let (read, _) = match &options.read_url {
+            Some(url) => parse(url, "store.read_url")?,
+            None => (main.clone(), place.clone()),
+        };
+        let pool = |connect: PgConnectOptions, connections: u32| {
+            PgPoolOptions::new()
+                .max_connections(connections)
+                .acquire_timeout(options.timeout)
+                // Each statement fails clearly on a dead connection; a check before each would cost a round trip.
+                .test_before_acquire(false)
+                .connect_lazy_with(connect)
+        };
+        Ok(Postgres {
+            pool: pool(main, options.connections),
+            read_pool: pool(read.options([("default_transaction_read_only", "on")]), options.read_connections),
+            place,
+        })
+    }
+
+    /// An error in one line that names the database.
+    fn error(&self, error: &sqlx::Error) -> StoreError {
+        store_error(&self.place, error)
+    }
+}
+
+fn parse(url: &str, key: &str) -> Result<(PgConnectOptions, String), StoreError> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| StoreError::Failed(format!("{key} is no postgres://user:password@host:port/database URL")))?
+        .application_name("headroom")
+        .disable_statement_logging()
+        // A batch must never be planned as a join over all rows, and none of its statements is worth compiling.
+        .options([("plan_cache_mode", "force_generic_plan"), ("jit", "off")]);
+    let place = format!(
+        "database \"{}\" at {}:{} as {}",
+        options.get_database().unwrap_or(options.get_username()),
+        options.get_host(),
+        options.get_port(),
+        options.get_username()
+    );
+    Ok((options, place))
+}
+
+fn store_error(place: &str, error: &sqlx::Error) -> StoreError {
+    match error {
+        sqlx::Error::Database(fault) => {
+            let code = fault.code().unwrap_or_default();
+            let line = format!("{place}: {}", fault.message().replace('\n', " "));
+            if PASSING.iter().any(|class| code.starts_with(class)) {
+                StoreError::Unavailable(line)
+            } else {
+                StoreError::Failed(line)
+            }
+        }
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            StoreError::Unavailable(format!("{place}: {error}"))
+        }
+        error => StoreError::Failed(format!("{place}: {error}")),
+    }
+}
+
+#[async_trait]
+impl Store for Postgres {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => StoreError::Failed(format!(
+                "{}: its schema (migration {version}) is newer than this program; run the version that made it",
+                self.place
+            )),
+            MigrateError::Execute(error) => self.error(&error),
+            error => StoreError::Failed(format!("{}: {error}", self.place)),
+        })?;
+        sqlx::query("INSERT INTO deployment (id, store_id) VALUES (1, $1) ON CONFLICT DO NOTHING")
+            .bind(Uuid::new_v4())
+            .execute(&self.pool)
+            .await
+            .map_err(|error| self.error(&error))?;
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.pool).await.map_err(|error| self.error(&error))?;
+        Ok(())
+    }
+
+    async fn deployment(&self) -> Result<Deployment, StoreError> {
+        let row = sqlx::query("SELECT store_id, partitions, partitioner, time_zone FROM deployment WHERE id = 1")
+            .fetch_one(&self.pool)
+            .await
+            .map_err(|error| match &error {
+                sqlx::Error::Database(fault) if fault.code().as_deref() == Some("42P01") => {
+                    StoreError::Failed(format!("{}: it has no tables yet; run headroom migrate", self.place))
+                }
+                error => self.error(error),
+            })?;
+        let settled = || -> Result<Option<Settled>, sqlx::Error> {
+            let Some(partitions) = row.try_get::<Option<i32>, _>("partitions")? else { return Ok(None) };
+            let partitioner: String = row.try_get("partitioner")?;
+            let partitioner = Partitioner::from_name(&partitioner)
+                .ok_or_else(|| sqlx::Error::Protocol(format!("deployment.partitioner: \"{partitioner}\"")))?;
+            Ok(Some(Settled { partitions, partitioner, time_zone: row.try_get("time_zone")? }))
+        };
+        let store_id = row.try_get("store_id").map_err(|error| self.error(&error))?;
+        Ok(Deployment { store_id, settled: settled().map_err(|error| self.error(&error))? })
+    }
+
+    async fn settle(&self, settled: &Settled) -> Result<Settled, StoreError> {
+        let result = async {
+            let mut transaction = self.pool.begin().await?;
+            sqlx::query(
+                "UPDATE deployment SET partitions = $1, partitioner = $2, time_zone = $3 \
+                 WHERE id = 1 AND partitions IS NULL",
+            )
+            .bind(settled.partitions)
+            .bind(settled.partitioner.name())
+            .bind(&settled.time_zone)
+            .execute(&mut *transaction)
+            .await?;
+            sqlx::query(
+                "INSERT INTO progress SELECT p, 0, 0, 0, 0 \
+                 FROM generate_series(0, (SELECT partitions FROM deployment WHERE id = 1) - 1) p ON CONFLICT DO NOTHING",
+            )
+            .execute(&mut *transaction)
+            .await?;
+            sqlx::query(
+                "INSERT INTO totals SELECT p, 0, 0, 0, 0, 0, '{0,0,0}', '{0,0,0}', '{0,0,0}' \
+                 FROM generate_series(0, (SELECT partitions FROM deployment WHERE id = 1) - 1) p ON CONFLICT DO NOTHING",
+            )
+            .execute(&mut *transaction)
+            .await?;
+            transaction.commit().await
+        };
+        result.await.map_err(|error| self.error(&error))?;
+        self.deployment()
+            .await?
+            .settled
+            .ok_or_else(|| StoreError::Failed(format!("{}: nothing is settled", self.place)))
+    }
+
+    async fn take(&self, partition: i32) -> Result<Taken, StoreError> {
+        load::take(&self.pool, partition).await.map_err(|error| self.error(&error))
+    }
+
+    async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError> {
+        let mut connection = self.pool.acquire().await.map_err(|error| self.error(&error))?;
+        load::accounts(&mut connection, partition, customers).await.map_err(|error| self.error(&error))
+    }
+
+    async fn known_usage(&self, partition: i32, keys: &[LedgerKey]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+        load::known_usage(&self.pool, partition, keys).await.map_err(|error| self.error(&error))
+    }
+
+    async fn usage_after(
+        &self,
+        partition: i32,
+        customer: i64,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let rows = load::usage_after(&self.pool, partition, customer, after, limit).await;
+        rows.map_err(|error| self.error(&error))
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {
+        commit::write(&self.pool, commit, |error| self.error(error)).await
+    }
+
+    async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
+        load::home_bill_runs(&self.pool).await.map_err(|error| self.error(&error))
+    }
+
+    async fn lease(&self, holder: Uuid, seconds: u32) -> Result<bool, StoreError> {
+        relay::lease(&self.pool, holder, seconds).await.map_err(|error| self.error(&error))
+    }
+
+    async fn relay_state(&self) -> Result<RelayState, StoreError> {
+        relay::state(&self.pool).await.map_err(|error| self.error(&error))
+    }
+
+    async fn outbox_numbers(&self) -> Result<Vec<Partitioned<i64>>, StoreError> {
+        relay::outbox_numbers(&self.pool).await.map_err(|error| self.error(&error))
+    }
+
+    async fn outbox(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<AlertRow>, StoreError> {
+        relay::outbox(&self.pool, partition, after, limit).await.map_err(|error| self.error(&error))
+    }
+
+    async fn published(&self, published: &Published) -> Result<(), StoreError> {
+        relay::published(&self.pool, published).await.map_err(|error| self.error(&error))
+    }
+
+    async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError> {
+        reader::read(&self.read_pool, selection).await.map_err(|error| self.error(&error))
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        load::all_totals(&self.pool).await.map_err(|error| self.error(&error))
+    }
+}

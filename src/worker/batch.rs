@@ -1,0 +1,320 @@
+//! A batch: records of one partition pair, decoded and packed as they arrive, in plain values.
+//!
+//! Usage is packed straight into the batch's buffer, so that a valid record allocates nothing of its own. The record's
+//! own bytes are kept beside it until the commit, since what is known may still refuse it (`conflict`), and a dead
+//! letter keeps a record whole. What facts do to balances is the business of [`Partition`](super::Partition).
+
+use std::ops::Range;
+
+use crate::domain::{
+    BillRun, ChargingType, EventKey, Instant, Outcome, Position, Quantity, Reason, Reference, Refusal, Usage, packed,
+};
+use crate::events::{self, AssignmentFact, Record, Rules, UsageFact};
+use crate::store::{DeadLetterRow, LedgerKey, Offsets};
+
+/// One of the two input topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Input {
+    /// usage-events
+    Usage,
+    /// assignment-events
+    Assignments,
+}
+
+/// A record as it came, for dead letters.
+#[derive(Debug, Clone)]
+pub(super) struct Origin {
+    pub(super) input: Input,
+    pub(super) offset: i64,
+    pub(super) timestamp: Option<i64>,
+    /// Where its key, value and headers lie in the batch; a key or value that is absent is empty there.
+    raw: Range<u32>,
+    key_length: u32,
+    absent: (bool, bool),
+    headers: u32,
+}
+
+/// Usage of a batch.
+#[derive(Debug, Clone)]
+pub(super) struct BatchUsage {
+    pub(super) key: LedgerKey,
+    /// The source's place in the batch.
+    pub(super) source: u32,
+    pub(super) charging_type: ChargingType,
+    pub(super) quantity: Quantity,
+    /// Where its packed form lies in the batch.
+    pub(super) body: Range<u32>,
+    pub(super) origin: u32,
+}
+
+/// A reversal of a batch.
+#[derive(Debug, Clone)]
+pub(super) struct BatchReversal {
+    pub(super) key: LedgerKey,
+    pub(super) source: String,
+    pub(super) id: String,
+    pub(super) origin: u32,
+}
+
+/// A reference fact of a batch.
+#[derive(Debug, Clone)]
+pub(super) struct BatchReference {
+    pub(super) customer: i64,
+    pub(super) version: i64,
+    pub(super) fact: Reference,
+    pub(super) origin: u32,
+}
+
+/// A fact about a bill run.
+#[derive(Debug, Clone)]
+pub(super) struct BatchBillRun {
+    pub(super) version: i64,
+    pub(super) run: BillRun,
+    /// `None` for a fact that came from the run's home partition by the store.
+    pub(super) origin: Option<u32>,
+}
+
+/// Headers of a record.
+type Headers = Vec<(String, Option<Vec<u8>>)>;
+
+/// Records of one partition pair on their way to a commit.
+#[derive(Debug, Default)]
+pub struct Batch {
+    partition: i32,
+    pub(super) usage: Vec<BatchUsage>,
+    pub(super) reversals: Vec<BatchReversal>,
+    pub(super) references: Vec<BatchReference>,
+    pub(super) bill_runs: Vec<BatchBillRun>,
+    pub(super) refused: Vec<(u32, Refusal)>,
+    /// Packed usage.
+    pub(super) bytes: Vec<u8>,
+    pub(super) sources: Vec<String>,
+    origins: Vec<Origin>,
+    raw: Vec<u8>,
+    headers: Vec<Headers>,
+    next: [Option<i64>; 2],
+}
+
+impl Batch {
+    /// An empty batch of a partition pair.
+    pub fn new(partition: i32) -> Batch {
+        Batch { partition, ..Batch::default() }
+    }
+
+    /// Takes a record in.
+    pub fn push<'a, H>(&mut self, input: Input, offset: i64, record: &Record<'a, H>, rules: &Rules)
+    where
+        H: Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
+    {
+        let origin = self.note_origin(input, offset, record);
+        self.next[input as usize] = Some(offset + 1);
+        let taken = match input {
+            Input::Usage => events::decode_usage(record, rules).map(|fact| self.push_usage(&fact, origin)),
+            Input::Assignments => events::decode_assignment(record, rules).map(|fact| self.push_fact(fact, origin)),
+        };
+        if let Err(refusal) = taken {
+            self.refused.push((origin, refusal));
+        }
+    }
+
+    /// Takes a fact about a bill run in that another partition, its home, has applied.
+    pub fn push_bill_run(&mut self, version: i64, run: BillRun) {
+        self.bill_runs.push(BatchBillRun { version, run, origin: None });
+    }
+
+    fn push_usage(&mut self, fact: &UsageFact<'_>, origin: u32) {
+        match fact {
+            UsageFact::Recorded(recorded) => {
+                let usage = recorded.usage();
+                let start = end(&self.bytes);
+                packed::pack(&usage, &mut self.bytes);
+                let key = LedgerKey { customer: recorded.customer, position: usage.position };
+                let source = self.source(&recorded.source);
+                let body = start..end(&self.bytes);
+                let Usage { charging_type, quantity, .. } = usage;
+                self.usage.push(BatchUsage { key, source, charging_type, quantity, body, origin });
+            }
+            UsageFact::Reversed(reversal) => {
+                let position =
+                    Position { start: reversal.start, key: EventKey::new(&reversal.source, &reversal.id) };
+                self.reversals.push(BatchReversal {
+                    key: LedgerKey { customer: reversal.customer, position },
+                    source: reversal.source.clone().into_owned(),
+                    id: reversal.id.clone().into_owned(),
+                    origin,
+                });
+            }
+        }
+    }
+
+    fn push_fact(&mut self, fact: AssignmentFact, origin: u32) {
+        match fact {
+            AssignmentFact::Reference { customer, version, fact } => {
+                self.references.push(BatchReference { customer, version, fact, origin });
+            }
+            AssignmentFact::BillRun { version, run } => {
+                self.bill_runs.push(BatchBillRun { version, run, origin: Some(origin) });
+            }
+        }
+    }
+
+    /// The place of a source; there are few, and most often it is the last one's.
+    fn source(&mut self, source: &str) -> u32 {
+        let known = self.sources.iter().rposition(|known| known == source);
+        let at = known.unwrap_or_else(|| {
+            self.sources.push(source.to_owned());
+            self.sources.len() - 1
+        });
+        u32::try_from(at).expect("no more sources than records")
+    }
+
+    fn note_origin<'a, H>(&mut self, input: Input, offset: i64, record: &Record<'a, H>) -> u32
+    where
+        H: Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
+    {
+        let start = end(&self.raw);
+        self.raw.extend_from_slice(record.key.unwrap_or_default());
+        let key_length = end(&self.raw) - start;
+        self.raw.extend_from_slice(record.value.unwrap_or_default());
+        self.origins.push(Origin {
+            input,
+            offset,
+            timestamp: record.timestamp,
+            raw: start..end(&self.raw),
+            key_length,
+            absent: (record.key.is_none(), record.value.is_none()),
+            headers: self.note_headers(record.headers.clone()),
+        });
+        u32::try_from(self.origins.len() - 1).expect("a batch is bounded")
+    }
+
+    /// The place of these headers; records of one producer have the same ones again and again.
+    fn note_headers<'a>(&mut self, headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone) -> u32 {
+        let known = self.headers.last().is_some_and(|last| {
+            headers.clone().eq(last.iter().map(|(name, value)| (name.as_str(), value.as_deref())))
+        });
+        if !known {
+            let owned = headers.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)));
+            self.headers.push(owned.collect());
+        }
+        u32::try_from(self.headers.len() - 1).expect("no more headers than records")
+    }
+
+    /// How many records it holds.
+    pub fn len(&self) -> usize {
+        self.origins.len()
+    }
+
+    /// Whether it holds nothing at all.
+    pub fn is_empty(&self) -> bool {
+        self.origins.is_empty() && self.bill_runs.is_empty()
+    }
+
+    /// About how many bytes it takes in memory.
+    pub fn size(&self) -> usize {
+        self.raw.len() + self.bytes.len() + self.origins.len() * (size_of::<Origin>() + size_of::<BatchUsage>())
+    }
+
+    /// The partition pair.
+    pub fn partition(&self) -> i32 {
+        self.partition
+    }
+
+    /// The offsets after this batch, given those before it.
+    pub(super) fn next(&self, from: Offsets) -> Offsets {
+        Offsets {
+            usage: self.next[Input::Usage as usize].unwrap_or(from.usage),
+            assignments: self.next[Input::Assignments as usize].unwrap_or(from.assignments),
+        }
+    }
+
+    /// The packed form of usage.
+    pub(super) fn body(&self, usage: &BatchUsage) -> &[u8] {
+        &self.bytes[usage.body.start as usize..usage.body.end as usize]
+    }
+
+    /// Usage by its place.
+    pub(super) fn unpacked(&self, at: u32) -> Usage<'_> {
+        let usage = &self.usage[at as usize];
+        packed::unpack(usage.key.position, self.body(usage)).expect("what was packed can be unpacked")
+    }
+
+    pub(super) fn origin(&self, origin: u32) -> &Origin {
+        &self.origins[origin as usize]
+    }
+
+    /// The timestamps of its records, in milliseconds since the Unix epoch.
+    pub(super) fn timestamps(&self) -> impl Iterator<Item = i64> {
+        self.origins.iter().filter_map(|origin| origin.timestamp)
+    }
+
+    /// The source and id of the event that a cause number stands for, and its start.
+    pub(super) fn cause(&self, cause: u32) -> Option<Cause<'_>> {
+        let at = cause as usize;
+        if let Some(usage) = self.usage.get(at) {
+            let id = self.unpacked(cause).id;
+            let start = usage.key.position.start;
+            return Some(Cause { source: &self.sources[usage.source as usize], id, start });
+        }
+        let reversal = self.reversals.get(at - self.usage.len())?;
+        Some(Cause { source: &reversal.source, id: &reversal.id, start: reversal.key.position.start })
+    }
+
+    /// A record as a dead letter.
+    pub(super) fn dead_letter(&self, origin: u32, topic: &str, refusal: Refusal) -> DeadLetterRow {
+        let Origin { offset, timestamp, raw, key_length, absent, headers, .. } = self.origin(origin).clone();
+        let bytes = &self.raw[raw.start as usize..raw.end as usize];
+        let (key, value) = bytes.split_at(key_length as usize);
+        DeadLetterRow {
+            topic: topic.to_owned(),
+            offset,
+            timestamp,
+            key: (!absent.0).then(|| key.to_vec()),
+            value: (!absent.1).then(|| value.to_vec()),
+            headers: self.headers[headers as usize].clone(),
+            reason: refusal.reason.name(),
+            detail: refusal.detail,
+        }
+    }
+}
+
+/// The usage event that an alert came from.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cause<'a> {
+    pub(super) source: &'a str,
+    pub(super) id: &'a str,
+    pub(super) start: Instant,
+}
+
+/// What became of the records of a batch, for metrics.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcomes {
+    counts: [[u64; Outcome::ALL.len()]; 2],
+    reasons: Vec<(Input, Reason)>,
+}
+
+impl Outcomes {
+    pub(super) fn add(&mut self, input: Input, outcome: Outcome) {
+        self.counts[input as usize][outcome as usize] += 1;
+    }
+
+    pub(super) fn add_dead_letter(&mut self, input: Input, reason: Reason) {
+        self.add(input, Outcome::DeadLetter);
+        self.reasons.push((input, reason));
+    }
+
+    /// How many records of an input ended so.
+    pub fn count(&self, input: Input, outcome: Outcome) -> u64 {
+        self.counts[input as usize][outcome as usize]
+    }
+
+    /// Why records were refused, one entry a record.
+    pub fn reasons(&self) -> &[(Input, Reason)] {
+        &self.reasons
+    }
+}
+
+/// The end of a buffer that a batch's limits keep small.
+fn end(bytes: &[u8]) -> u32 {
+    u32::try_from(bytes.len()).expect("a batch is bounded well below 4 GiB")
+}

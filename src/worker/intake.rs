@@ -1,0 +1,284 @@
+//! Between the consumer thread and the partitions' tasks: records become batches, batches find their task.
+//!
+//! A batch is handed over as soon as its task is idle, and grows while the task is at work: small under light load,
+//! large under backlog. No more than a fixed number of batches exist at a time, whatever the number of partitions, so
+//! memory is bounded and batches stay large. A partition that may not take records has no room, and its records wait
+//! with librdkafka, which has limits of its own.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use rdkafka::Message;
+use rdkafka::message::{BorrowedMessage, Headers};
+use tokio::runtime::Handle;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tracing::{info, warn};
+
+use super::batch::{Batch, Input};
+use super::metrics::Metrics;
+use super::partition::{Context, Partition};
+use super::task::{Shared, TaskEnd, Work, work};
+use crate::events::{Record, Rules};
+use crate::store::Offsets;
+use crate::stream::{self, Sink};
+
+/// How long a task may take to finish what it has in hand when its partition is taken away.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Limits of batches.
+#[derive(Debug, Clone, Copy)]
+pub struct BatchLimits {
+    /// Records in one batch.
+    pub records: usize,
+    /// Bytes of one batch.
+    pub bytes: usize,
+    /// Batches that exist at a time, over all partitions.
+    pub batches: usize,
+}
+
+/// The partition pairs at work, for whoever watches them.
+pub(super) type Owned = Arc<Mutex<BTreeMap<i32, Watched>>>;
+
+/// A partition pair at work.
+#[derive(Clone)]
+pub(super) struct Watched {
+    pub(super) shared: Arc<Shared>,
+    pub(super) queue: mpsc::Sender<Work>,
+    /// For each input, where a read_committed reader was at the end, and the next offset given then.
+    pub(super) ends: Arc<Mutex<[Option<(i64, i64)>; 2]>>,
+}
+
+/// One partition pair, as the consumer thread sees it.
+struct Slot {
+    watched: Watched,
+    task: JoinHandle<Option<Partition>>,
+    open: Batch,
+    given: [i64; 2],
+    /// Reference facts come first after a start: usage waits until they are read to here.
+    facts_until: Option<i64>,
+    told: Offsets,
+}
+
+/// The consumer thread's way to the partitions' tasks.
+pub(super) struct Intake {
+    pub(super) context: Arc<Context>,
+    pub(super) rules: Rules,
+    pub(super) limits: BatchLimits,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) runtime: Handle,
+    pub(super) owned: Owned,
+    pub(super) ended: mpsc::UnboundedSender<TaskEnd>,
+    /// Told when alerts were raised.
+    pub(super) raised: Arc<Notify>,
+    /// Batches that exist now.
+    pub(super) batches: Arc<AtomicUsize>,
+    slots: BTreeMap<i32, Slot>,
+    /// What is known of partitions that others may have now, in case they come back.
+    resting: BTreeMap<i32, Partition>,
+}
+
+impl Intake {
+    #[expect(clippy::too_many_arguments, reason = "made in one place only, of what the worker is made of")]
+    pub(super) fn new(
+        context: Arc<Context>,
+        rules: Rules,
+        limits: BatchLimits,
+        metrics: Arc<Metrics>,
+        runtime: Handle,
+        owned: Owned,
+        ended: mpsc::UnboundedSender<TaskEnd>,
+        raised: Arc<Notify>,
+    ) -> Intake {
+        Intake {
+            context,
+            rules,
+            limits,
+            metrics,
+            runtime,
+            owned,
+            ended,
+            raised,
+            batches: Arc::default(),
+            slots: BTreeMap::new(),
+            resting: BTreeMap::new(),
+        }
+    }
+
+    /// Takes a partition pair from the store and starts its task.
+    fn start(&mut self, partition: i32) -> Result<Offsets, String> {
+        let taken = self.runtime.block_on(self.context.store.take(partition)).map_err(|error| error.to_string())?;
+        let rested = self.resting.remove(&partition).and_then(|mut rested| rested.resume(&taken).then_some(rested));
+        let kept = if rested.is_some() { ", with the accounts in memory" } else { "" };
+        info!(
+            "partition {partition}: taken with epoch {}, from offsets {} and {}{kept}",
+            taken.epoch, taken.offsets.usage, taken.offsets.assignments
+        );
+        let offsets = taken.offsets;
+        let owned = rested.unwrap_or_else(|| Partition::new(self.context.clone(), partition, taken));
+        let shared = Arc::new(Shared::new(partition, offsets));
+        let (queue, waiting) = mpsc::channel(4);
+        let task = self.runtime.spawn(work(
+            owned,
+            waiting,
+            shared.clone(),
+            self.metrics.clone(),
+            self.ended.clone(),
+            self.raised.clone(),
+            self.batches.clone(),
+        ));
+        let watched = Watched { shared, queue, ends: Arc::default() };
+        lock(&self.owned).insert(partition, watched.clone());
+        self.slots.insert(
+            partition,
+            Slot {
+                watched,
+                task,
+                open: Batch::new(partition),
+                given: [offsets.usage, offsets.assignments],
+                facts_until: None,
+                told: offsets,
+            },
+        );
+        Ok(offsets)
+    }
+
+    /// Ends a partition's task, and keeps what it knows for the case that the partition comes back.
+    fn end(&mut self, partition: i32) {
+        let Some(slot) = self.slots.remove(&partition) else { return };
+        lock(&self.owned).remove(&partition);
+        if !slot.open.is_empty() {
+            self.batches.fetch_sub(1, Ordering::AcqRel);
+        }
+        let Slot { watched, mut task, .. } = slot;
+        drop(watched);
+        match self.runtime.block_on(async { tokio::time::timeout(FAREWELL, &mut task).await }) {
+            Ok(Ok(Some(rested))) => {
+                self.resting.insert(partition, rested);
+            }
+            // It ended by an error that it has told already.
+            Ok(Ok(None)) => {}
+            Ok(Err(panic)) => {
+                // Nobody listens only while the whole worker ends.
+                let _ = self.ended.send(TaskEnd::Fatal(format!("partition {partition}: its task failed: {panic}")));
+            }
+            Err(_) => {
+                warn!("partition {partition}: its batch was not done in {FAREWELL:?}; whoever takes it does it again");
+                task.abort();
+            }
+        }
+    }
+
+    /// How many more batches may exist now.
+    fn batches_left(&self) -> usize {
+        self.limits.batches.saturating_sub(self.batches.load(Ordering::Acquire))
+    }
+}
+
+impl Sink for Intake {
+    fn assigned(&mut self, partitions: &[i32]) -> Result<Vec<(i32, i64, i64)>, String> {
+        let mut offsets = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            let from = self.start(*partition)?;
+            offsets.push((*partition, from.usage, from.assignments));
+        }
+        Ok(offsets)
+    }
+
+    fn facts_end(&mut self, partition: i32, end: i64) {
+        if let Some(slot) = self.slots.get_mut(&partition) {
+            slot.facts_until = Some(end).filter(|end| *end > slot.given[Input::Assignments as usize]);
+        }
+    }
+
+    fn revoked(&mut self, partitions: &[i32]) {
+        for partition in partitions {
+            self.end(*partition);
+        }
+    }
+
+    fn room(&self, partition: i32, input: stream::Input) -> usize {
+        let Some(slot) = self.slots.get(&partition) else { return 0 };
+        if input == stream::Input::Usage && slot.facts_until.is_some() {
+            return 0;
+        }
+        if slot.open.size() >= self.limits.bytes || (slot.open.is_empty() && self.batches_left() == 0) {
+            return 0;
+        }
+        self.limits.records.saturating_sub(slot.open.len())
+    }
+
+    fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) {
+        let Some(slot) = self.slots.get_mut(&message.partition()) else { return };
+        if slot.open.is_empty() {
+            self.batches.fetch_add(1, Ordering::AcqRel);
+        }
+        let input = match input {
+            stream::Input::Usage => Input::Usage,
+            stream::Input::Assignments => Input::Assignments,
+        };
+        let headers = message.headers().into_iter().flat_map(|all| all.iter()).map(|one| (one.key, one.value));
+        let record = Record {
+            partition: message.partition(),
+            timestamp: message.timestamp().to_millis(),
+            key: message.key(),
+            value: message.payload(),
+            headers,
+        };
+        slot.open.push(input, message.offset(), &record, &self.rules);
+        slot.given[input as usize] = message.offset() + 1;
+        if input == Input::Assignments && slot.facts_until.is_some_and(|until| message.offset() + 1 >= until) {
+            slot.facts_until = None;
+        }
+    }
+
+    fn at_end(&mut self, partition: i32, input: stream::Input, offset: i64) {
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        let input = match input {
+            stream::Input::Usage => Input::Usage,
+            stream::Input::Assignments => Input::Assignments,
+        };
+        if input == Input::Assignments {
+            slot.facts_until = None;
+        }
+        lock(&slot.watched.ends)[input as usize] = Some((offset, slot.given[input as usize]));
+    }
+
+    fn round(&mut self) {
+        for slot in self.slots.values_mut() {
+            if slot.open.is_empty() {
+                continue;
+            }
+            let full = slot.open.len() >= self.limits.records || slot.open.size() >= self.limits.bytes;
+            let in_hand = slot.watched.shared.in_hand();
+            // One batch waits behind the one in hand, so that a busy task never idles; it waits until it is full.
+            if in_hand == 0 || (full && in_hand == 1) {
+                let batch = std::mem::replace(&mut slot.open, Batch::new(slot.watched.shared.partition));
+                slot.watched.shared.hand_over();
+                if slot.watched.queue.try_send(Work::Batch(batch)).is_err() {
+                    // The task has ended by an error; whoever takes the partition reads these records again.
+                    self.batches.fetch_sub(1, Ordering::AcqRel);
+                }
+            }
+        }
+    }
+
+    fn committed(&mut self) -> Vec<(i32, i64, i64)> {
+        let mut moved = Vec::new();
+        for (partition, slot) in &mut self.slots {
+            let offsets = slot.watched.shared.committed();
+            if offsets != slot.told {
+                slot.told = offsets;
+                moved.push((*partition, offsets.usage, offsets.assignments));
+            }
+        }
+        moved
+    }
+}
+
+/// Locks what no panic leaves half done.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

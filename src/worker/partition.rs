@@ -1,0 +1,344 @@
+//! A partition pair in the hands of its one owner: batches in, commits out.
+//!
+//! [`Partition::apply`] makes a batch's commit out of what it holds in memory and what it must read, writes it, and only
+//! then says what became of the records. After any error nothing in memory is to be trusted: the owner drops the
+//! `Partition` and takes the pair anew.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use uuid::Uuid;
+
+use super::alerts::Envelope;
+use super::batch::{Batch, Outcomes};
+use super::cache::Cache;
+use crate::domain::{
+    Account, BillRunRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Partitioner, Reason, Refusal, RunTaken, Taken,
+    Threshold, Totals, Turn, Waterfall,
+};
+use crate::store::{self, AlertRow, Commit, CommitError, OfCustomer, Offsets, Store, StoreError};
+
+/// The most sources that get a number of their own in a partition.
+const SOURCES: usize = 65_536;
+/// The longest source that gets a number, in bytes.
+const SOURCE_LENGTH: usize = 1_000;
+
+/// What all partitions of a worker share.
+pub struct Context {
+    /// Where it all is kept.
+    pub store: Arc<dyn Store>,
+    /// The identity of that store.
+    pub store_id: Uuid,
+    /// Where local days begin.
+    pub calendar: Calendar,
+    /// How keys give partitions.
+    pub partitioner: Partitioner,
+    /// How many partitions each input has.
+    pub partitions: i32,
+    /// The thresholds of assignments without their own.
+    pub thresholds: Vec<Threshold>,
+    /// The `source` of alerts.
+    pub alert_source: String,
+    /// The names of the input topics, for dead letters: usage, assignments.
+    pub topics: [String; 2],
+    /// The wall clock.
+    pub now: fn() -> Instant,
+    /// Bytes of accounts that one partition keeps in memory.
+    pub cache_bytes: usize,
+    /// Ledger rows that a replay reads at once.
+    pub replay_page: usize,
+}
+
+/// A partition pair and what its owner knows of it.
+pub struct Partition {
+    pub(super) context: Arc<Context>,
+    pub(super) partition: i32,
+    epoch: i64,
+    offsets: Offsets,
+    outbox_number: i64,
+    totals: Totals,
+    bill_runs: BillRuns,
+    sources: FxHashMap<String, i32>,
+    cache: Cache,
+    pub(super) waterfall: Waterfall,
+    /// Scratch space: what the event at hand draws, and the same packed.
+    pub(super) draws: Vec<Draw>,
+    pub(super) packed: Vec<u8>,
+}
+
+/// What a batch's commit made durable.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What became of its records.
+    pub outcomes: Outcomes,
+    /// Alerts raised.
+    pub alerts: usize,
+    /// Customers whose usage was replayed.
+    pub replays: u64,
+    /// Usage events that those replays folded.
+    pub replayed_events: u64,
+}
+
+/// What a batch is made into, before it is written.
+#[derive(Default)]
+pub(super) struct Draft {
+    pub(super) commit: Commit,
+    pub(super) changes: Changes,
+    pub(super) applied: Applied,
+    pub(super) totals: Totals,
+}
+
+impl Partition {
+    /// A partition pair as the store gave it.
+    pub fn new(context: Arc<Context>, partition: i32, taken: store::Taken) -> Partition {
+        let sources = taken.sources.into_iter().zip(1..).collect();
+        Partition {
+            context,
+            partition,
+            epoch: taken.epoch,
+            offsets: taken.offsets,
+            outbox_number: taken.outbox_number,
+            totals: taken.totals,
+            bill_runs: BillRuns::restore(taken.bill_runs),
+            sources,
+            cache: Cache::default(),
+            waterfall: Waterfall::default(),
+            draws: Vec::new(),
+            packed: Vec::new(),
+        }
+    }
+
+    /// Whether `taken` follows one's own last commit, so that what is in memory is still true. Then goes on with its
+    /// epoch.
+    pub fn resume(&mut self, taken: &store::Taken) -> bool {
+        let own = taken.epoch == self.epoch + 1 && taken.offsets == self.offsets;
+        if own {
+            self.epoch = taken.epoch;
+        }
+        own
+    }
+
+    /// The next offsets to consume.
+    pub fn offsets(&self) -> Offsets {
+        self.offsets
+    }
+
+    /// The number of the last alert raised.
+    pub fn outbox_number(&self) -> i64 {
+        self.outbox_number
+    }
+
+    /// Control totals of what is committed.
+    pub fn totals(&self) -> &Totals {
+        &self.totals
+    }
+
+    /// The bill runs applied.
+    pub fn bill_runs(&self) -> &BillRuns {
+        &self.bill_runs
+    }
+
+    /// Forgets the accounts in memory; they are loaded again when needed.
+    pub fn forget_accounts(&mut self) {
+        self.cache.clear();
+    }
+
+    /// Applies a batch in one commit.
+    pub async fn apply(&mut self, batch: &mut Batch) -> Result<Applied, CommitError> {
+        let mut draft = Draft::default();
+        for (origin, refusal) in std::mem::take(&mut batch.refused) {
+            self.refuse(batch, origin, refusal, &mut draft);
+        }
+        batch.usage.sort_unstable_by_key(|usage| (usage.key, usage.origin));
+        let mut accounts = self.accounts_of(batch).await?;
+        self.take_bill_runs(batch, &mut draft);
+        let unsettled = self.take_references(batch, &mut accounts, &mut draft);
+        let judged = self.judge(batch, &mut accounts, &mut draft).await?;
+        self.draw(batch, &mut accounts, &unsettled, &judged, &mut draft).await?;
+        for account in &mut accounts {
+            account.finish(&self.context.thresholds, &mut draft.changes);
+        }
+        let Draft { mut commit, changes, mut applied, totals } = draft;
+        applied.alerts = changes.alerts.len();
+        self.fill(batch, changes, totals, &mut commit);
+        self.context.store.commit(&commit).await?;
+        self.offsets = commit.next;
+        self.outbox_number = commit.outbox_number;
+        self.totals = commit.totals;
+        self.sources.extend(commit.sources.into_iter().map(|(number, source)| (source, number)));
+        self.cache.put(accounts.into_iter(), self.context.cache_bytes);
+        Ok(applied)
+    }
+
+    /// Makes a dead letter of a record.
+    pub(super) fn refuse(&self, batch: &Batch, origin: u32, refusal: Refusal, draft: &mut Draft) {
+        let input = batch.origin(origin).input;
+        draft.applied.outcomes.add_dead_letter(input, refusal.reason);
+        let topic = &self.context.topics[input as usize];
+        draft.commit.dead_letters.push(batch.dead_letter(origin, topic, refusal));
+    }
+
+    /// The accounts that the batch is about, by customer.
+    async fn accounts_of(&mut self, batch: &Batch) -> Result<Vec<Account>, StoreError> {
+        let mut customers: Vec<i64> = batch.usage.iter().map(|usage| usage.key.customer).collect();
+        customers.dedup();
+        customers.extend(batch.reversals.iter().map(|reversal| reversal.key.customer));
+        customers.extend(batch.references.iter().map(|reference| reference.customer));
+        customers.sort_unstable();
+        customers.dedup();
+        let mut accounts = Vec::with_capacity(customers.len());
+        let mut missing = Vec::new();
+        for customer in customers {
+            match self.cache.take(customer) {
+                Some(account) => accounts.push(account),
+                None => missing.push(customer),
+            }
+        }
+        if !missing.is_empty() {
+            let images = self.context.store.accounts(self.partition, &missing).await?;
+            let known: FxHashSet<i64> = images.iter().map(|image| image.customer).collect();
+            accounts.extend(images.into_iter().map(|image| Account::restore(image, &self.context.calendar)));
+            let new = missing.into_iter().filter(|customer| !known.contains(customer));
+            accounts.extend(new.map(Account::new));
+            accounts.sort_unstable_by_key(Account::customer);
+        }
+        Ok(accounts)
+    }
+
+    fn take_bill_runs(&mut self, batch: &Batch, draft: &mut Draft) {
+        for fact in &batch.bill_runs {
+            let taken = self.bill_runs.take(fact.version, fact.run);
+            if taken == RunTaken::Fact(Taken::Applied) {
+                let row = BillRunRow { version: fact.version, run: fact.run };
+                let rows = &mut draft.commit.bill_runs;
+                rows.retain(|(known, _)| known.run.id != row.run.id);
+                rows.push((row, fact.origin.is_some()));
+            }
+            let Some(origin) = fact.origin else { continue };
+            match taken {
+                RunTaken::Fact(taken) => {
+                    let name = format!("billRunId: {} version {}", fact.run.id, fact.version);
+                    self.note_fact(batch, origin, taken, &name, draft);
+                }
+                RunTaken::Finalized => {
+                    let detail = format!(
+                        "billRunId: {} is FINALIZED; version {} of it comes too late",
+                        fact.run.id, fact.version
+                    );
+                    self.refuse(batch, origin, Refusal::new(Reason::Finalized, detail), draft);
+                }
+            }
+        }
+    }
+
+    /// Takes the reference facts in their order of arrival. Returns the customers whose known usage may draw otherwise
+    /// now.
+    fn take_references(&self, batch: &mut Batch, accounts: &mut [Account], draft: &mut Draft) -> FxHashSet<i64> {
+        let references = std::mem::take(&mut batch.references);
+        let mut named = Vec::with_capacity(references.len());
+        for reference in references {
+            let account = account_of(accounts, reference.customer);
+            let (version, origin) = (reference.version, reference.origin);
+            let name = describe(reference.customer, version, &reference.fact);
+            let taken = account.take(version, reference.fact);
+            self.note_fact(batch, origin, taken, &name, draft);
+            named.push(reference.customer);
+        }
+        named.sort_unstable();
+        named.dedup();
+        named.retain(|customer| account_of(accounts, *customer).settle(&self.context.calendar));
+        named.into_iter().collect()
+    }
+
+    fn note_fact(&self, batch: &Batch, origin: u32, taken: Taken, name: &str, draft: &mut Draft) {
+        let input = batch.origin(origin).input;
+        let outcome = match taken {
+            Taken::Applied => Outcome::Applied,
+            Taken::Duplicate => Outcome::Duplicate,
+            Taken::PassedOver => Outcome::PassedOver,
+            Taken::Conflict => {
+                let refusal = Refusal::new(Reason::Conflict, format!("{name} is known with other data"));
+                return self.refuse(batch, origin, refusal, draft);
+            }
+        };
+        draft.applied.outcomes.add(input, outcome);
+    }
+
+    /// Gives the sources of new usage their numbers, and turns what changed into rows.
+    fn fill(&self, batch: &mut Batch, changes: Changes, totals: Totals, commit: &mut Commit) {
+        commit.partition = self.partition;
+        commit.epoch = self.epoch;
+        commit.from = self.offsets;
+        commit.next = batch.next(self.offsets);
+        commit.totals = self.totals;
+        commit.totals += totals;
+        for kind in 0..3 {
+            commit.totals.drawn[kind] += changes.drawn[kind];
+            commit.totals.drawn_by_value[kind] += changes.drawn_by_value[kind];
+        }
+        let envelope = Envelope {
+            store_id: self.context.store_id,
+            source: &self.context.alert_source,
+            calendar: &self.context.calendar,
+            partition: self.partition,
+            committed_at: (self.context.now)(),
+        };
+        commit.outbox_number = self.outbox_number;
+        for alert in &changes.alerts {
+            commit.outbox_number += 1;
+            match alert.turn {
+                Turn::Crossed => commit.totals.crossed += 1,
+                Turn::Recovered => commit.totals.recovered += 1,
+            }
+            let cause = alert.cause.and_then(|cause| batch.cause(cause));
+            let body = envelope.encode(commit.outbox_number, alert, cause);
+            commit.alerts.push(AlertRow { number: commit.outbox_number, customer: alert.customer, body });
+        }
+        let tail = std::mem::replace(&mut commit.bytes, std::mem::take(&mut batch.bytes));
+        commit.bytes.extend_from_slice(&tail);
+        commit.customers = changes.customers;
+        commit.assignments = of_customers(changes.assignments);
+        commit.lines = of_customers(changes.lines);
+        commit.removed_lines = changes.removed_lines;
+        commit.new_buckets = of_customers(changes.new_buckets);
+        commit.changed_buckets = of_customers(changes.changed_buckets);
+        commit.removed_buckets = changes.removed_buckets;
+    }
+
+    /// The number of a source within this partition, given in this batch if it has none; 0 for one that gets none.
+    pub(super) fn source_number(&self, source: &str, commit: &mut Commit) -> i32 {
+        let new = || commit.sources.iter().find(|(_, known)| known == source).map(|(number, _)| *number);
+        if let Some(number) = self.sources.get(source).copied().or_else(new) {
+            return number;
+        }
+        let known = self.sources.len() + commit.sources.len();
+        if known >= SOURCES || source.len() > SOURCE_LENGTH {
+            return 0;
+        }
+        let number = i32::try_from(known + 1).expect("few sources");
+        commit.sources.push((number, source.to_owned()));
+        number
+    }
+}
+
+/// The account of a customer of the batch.
+pub(super) fn account_of(accounts: &mut [Account], customer: i64) -> &mut Account {
+    let at = accounts.binary_search_by_key(&customer, Account::customer);
+    &mut accounts[at.expect("every customer of the batch has an account")]
+}
+
+fn of_customers<T>(rows: Vec<(i64, T)>) -> Vec<OfCustomer<T>> {
+    rows.into_iter().map(|(customer, row)| OfCustomer { customer, row }).collect()
+}
+
+/// Names a reference fact for a person.
+fn describe(customer: i64, version: i64, fact: &crate::domain::Reference) -> String {
+    use crate::domain::Reference;
+    let what = match fact {
+        Reference::Assignment(assignment) => format!("{} assignmentId: {}", assignment.level.name(), assignment.id),
+        Reference::AssignmentRemoved(key) => format!("{} assignmentId: {}", key.level.name(), key.id),
+        Reference::Inventory(inventory) => format!("usageProductInventoryId: {}", inventory.upi),
+        Reference::Customer(_) => "customer.changed".to_owned(),
+    };
+    format!("customerId: {customer}, {what} version {version}")
+}
