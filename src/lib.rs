@@ -4,6 +4,13 @@
 //! Imports run one way: main, then the roles (`worker`, `relay`, `http`), then `store`, `stream` and `events`, then
 //! [`domain`].
 
+pub mod config;
 pub mod domain;
 pub mod events;
+pub mod http;
+pub mod relay;
+pub mod service;
 pub mod store;
+pub mod stream;
+pub mod telemetry;
+pub mod worker;

@@ -31,6 +31,11 @@ impl BillRuns {
         self.rows.binary_search_by_key(&id, |row| row.run.id).ok().map(|at| &self.rows[at])
     }
 
+    /// The id and version of each run, by id.
+    pub fn versions(&self) -> impl Iterator<Item = (i64, i64)> {
+        self.rows.iter().map(|row| (row.run.id, row.version))
+    }
+
     /// Takes a fact about a run.
     pub fn take(&mut self, version: i64, run: BillRun) -> RunTaken {
         let row = BillRunRow { version, run };

@@ -1,9 +1,9 @@
 //! Which partition a key gives (`domain.md section 3`): both inputs and the alerts are spread in the same way.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// How a producer turns a record's key into a partition.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Partitioner {
     /// Kafka's own, of the Java clients.

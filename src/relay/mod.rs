@@ -18,13 +18,16 @@ use uuid::Uuid;
 use crate::domain::Partitioner;
 use crate::store::Store;
 use crate::stream;
-use crate::telemetry::{Health, names};
+use crate::telemetry::{Health, metrics as names};
 use term::{Term, TermEnd};
 
 /// How long a lease holds, in seconds. It is kept up every third of that.
 const LEASE: u32 = 9;
 /// How long a waiting relay waits before it asks again, and one whose term ended before it begins anew.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// Its name in health.
+const PART: &str = "relay";
 
 /// How a relay is set up.
 pub struct Options {
@@ -49,36 +52,26 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
     let holder = Uuid::new_v4();
     let options = Arc::new(options);
     while !*stop.borrow() {
-        let leased = options.store.lease(holder, LEASE).await;
-        let pause = match leased {
+        match options.store.lease(holder, LEASE).await {
             Ok(true) => {
                 info!("relay: active");
                 match Term::serve(&options, holder, &mut stop).await {
                     TermEnd::Stopped => break,
+                    TermEnd::Harmful(line) => return Err(line),
                     TermEnd::Failed(line) => {
                         warn!("relay: {line}; beginning again");
-                        options.health.fault("relay", &line);
-                        true
+                        options.health.fault(PART, &line);
                     }
-                    TermEnd::Harmful(line) => return Err(line),
                 }
             }
-            Ok(false) => {
-                options.health.ok("relay");
-                true
-            }
-            Err(error) => {
-                options.health.fault("relay", &error.to_string());
-                true
-            }
-        };
+            Ok(false) => options.health.ok(PART),
+            Err(error) => options.health.fault(PART, &error.to_string()),
+        }
         // Only the active relay speaks of the outbox.
         gauge!(names::OUTBOX).set(0);
-        if pause {
-            tokio::select! {
-                () = tokio::time::sleep(PAUSE) => {}
-                _ = stop.changed() => {}
-            }
+        tokio::select! {
+            () = tokio::time::sleep(PAUSE) => {}
+            _ = stop.changed() => {}
         }
     }
     Ok(())

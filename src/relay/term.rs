@@ -6,14 +6,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use metrics::{counter, gauge};
+use rdkafka::message::BorrowedMessage;
 use serde::Deserialize;
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::{LEASE, Options};
+use super::{LEASE, Options, PART};
 use crate::store::{AlertRow, AlertsOffset, Partitioned, Published, StoreError};
-use crate::stream::{self, AlertsProducer, OutgoingAlert, StreamError};
-use crate::telemetry::names;
+use crate::stream::StreamError;
+use crate::stream::alerts::read_from;
+use crate::stream::producer::{Alert, AlertsProducer, PublishError};
+use crate::stream::record::header;
+use crate::telemetry::metrics as names;
 
 /// The headers that tell a relay which alert a record of the topic is.
 const STORE: &str = "headroom-store";
@@ -46,12 +50,19 @@ impl From<StreamError> for TermEnd {
     }
 }
 
+impl From<PublishError> for TermEnd {
+    fn from(error: PublishError) -> TermEnd {
+        TermEnd::Failed(error.to_string())
+    }
+}
+
 /// A term.
 pub(super) struct Term<'a> {
     options: &'a Arc<Options>,
     holder: Uuid,
     leased: Instant,
-    producer: Arc<AlertsProducer>,
+    /// Taken only while it publishes, on a thread of its own.
+    producer: Option<AlertsProducer>,
     /// For each input partition the number of the last alert on the topic.
     published: BTreeMap<i32, i64>,
 }
@@ -64,7 +75,7 @@ impl Term<'_> {
             Ok(term) => term,
             Err(end) => return end,
         };
-        options.health.ok("relay");
+        options.health.ok(PART);
         loop {
             match term.publish().await {
                 Ok(0) => {
@@ -117,11 +128,18 @@ impl Term<'_> {
             return Ok(0);
         }
         let count = batch.len();
-        let outgoing = batch.iter().map(|(partition, row)| self.outgoing(*partition, row)).collect();
-        let producer = self.producer.clone();
-        let offsets = tokio::task::spawn_blocking(move || producer.publish(outgoing))
-            .await
-            .map_err(|panic| TermEnd::Failed(format!("publishing failed: {panic}")))??;
+        let outgoing: Vec<Alert> = batch.iter().map(|(partition, row)| self.outgoing(*partition, row)).collect();
+        let Some(mut producer) = self.producer.take() else {
+            return Err(TermEnd::Failed("the producer is gone".to_owned()));
+        };
+        let publishing = tokio::task::spawn_blocking(move || {
+            let offsets = producer.publish(&outgoing);
+            (producer, offsets)
+        });
+        let (producer, offsets) =
+            publishing.await.map_err(|panic| TermEnd::Failed(format!("publishing failed: {panic}")))?;
+        self.producer = Some(producer);
+        let offsets = offsets?;
         for (partition, row) in &batch {
             self.published.insert(*partition, row.number);
             counter!(names::ALERTS_PUBLISHED, "type" => turn(&row.body)).increment(1);
@@ -135,9 +153,9 @@ impl Term<'_> {
         Ok(count)
     }
 
-    fn outgoing(&self, partition: i32, row: &AlertRow) -> OutgoingAlert {
+    fn outgoing(&self, partition: i32, row: &AlertRow) -> Alert {
         let options = self.options;
-        OutgoingAlert {
+        Alert {
             partition: options.partitioner.partition_of(row.customer, options.alerts_partitions),
             key: row.customer.to_string(),
             payload: row.body.clone(),
@@ -153,18 +171,17 @@ impl Term<'_> {
 /// Fences earlier relays, and finds out what is on the topic.
 async fn begin(options: &Arc<Options>, holder: Uuid, leased: Instant) -> Result<Term<'_>, TermEnd> {
     let state = options.store.relay_state().await?;
-    let mut published: BTreeMap<i32, i64> =
-        state.numbers.iter().map(|known| (known.partition, known.value)).collect();
+    let mut published: BTreeMap<i32, i64> = state.numbers.iter().map(|known| (known.partition, known.value)).collect();
     let known: BTreeMap<i32, i64> = state.offsets.iter().map(|known| (known.partition, known.next)).collect();
     let from: Vec<(i32, i64)> =
         (0..options.alerts_partitions).map(|p| (p, known.get(&p).copied().unwrap_or(0))).collect();
     let setup = options.clone();
     let reading = tokio::task::spawn_blocking(move || {
-        let producer = AlertsProducer::new(&setup.stream)?;
+        let producer = AlertsProducer::new(&setup.stream, &setup.stream.relay_id())?;
         let mut found: BTreeMap<i32, i64> = BTreeMap::new();
         let store_id = setup.store_id.to_string();
-        let ends = stream::read_alerts(&setup.stream, &from, |headers| {
-            if let Some((partition, number)) = identify(headers, &store_id) {
+        let ends = read_from(&setup.stream, &from, |message| {
+            if let Some((partition, number)) = identify(message, &store_id) {
                 let highest = found.entry(partition).or_insert(0);
                 *highest = number.max(*highest);
             }
@@ -190,19 +207,15 @@ async fn begin(options: &Arc<Options>, holder: Uuid, leased: Instant) -> Result<
     let numbers = published.iter().map(|(partition, value)| Partitioned { partition: *partition, value: *value });
     let offsets = ends.into_iter().map(|(partition, next)| AlertsOffset { partition, next });
     options.store.published(&Published { numbers: numbers.collect(), offsets: offsets.collect() }).await?;
-    Ok(Term { options, holder, leased, producer: Arc::new(producer), published })
+    Ok(Term { options, holder, leased, producer: Some(producer), published })
 }
 
 /// The input partition and number of an alert on the topic, if it is of this store.
-fn identify(headers: &[(String, Option<Vec<u8>>)], store_id: &str) -> Option<(i32, i64)> {
-    let header = |name: &str| {
-        let (_, value) = headers.iter().find(|(known, _)| known == name)?;
-        std::str::from_utf8(value.as_deref()?).ok()
-    };
-    if header(STORE)? != store_id {
+fn identify(message: &BorrowedMessage<'_>, store_id: &str) -> Option<(i32, i64)> {
+    if header(message, STORE)? != store_id {
         return None;
     }
-    Some((header(PARTITION)?.parse().ok()?, header(NUMBER)?.parse().ok()?))
+    Some((header(message, PARTITION)?.parse().ok()?, header(message, NUMBER)?.parse().ok()?))
 }
 
 /// Which way the alert's threshold turned, as its own type says.

@@ -135,8 +135,7 @@ impl Batch {
                 self.usage.push(BatchUsage { key, source, charging_type, quantity, body, origin });
             }
             UsageFact::Reversed(reversal) => {
-                let position =
-                    Position { start: reversal.start, key: EventKey::new(&reversal.source, &reversal.id) };
+                let position = Position { start: reversal.start, key: EventKey::new(&reversal.source, &reversal.id) };
                 self.reversals.push(BatchReversal {
                     key: LedgerKey { customer: reversal.customer, position },
                     source: reversal.source.clone().into_owned(),
@@ -176,6 +175,7 @@ impl Batch {
         self.raw.extend_from_slice(record.key.unwrap_or_default());
         let key_length = end(&self.raw) - start;
         self.raw.extend_from_slice(record.value.unwrap_or_default());
+        let headers = self.note_headers(record.headers.clone());
         self.origins.push(Origin {
             input,
             offset,
@@ -183,16 +183,14 @@ impl Batch {
             raw: start..end(&self.raw),
             key_length,
             absent: (record.key.is_none(), record.value.is_none()),
-            headers: self.note_headers(record.headers.clone()),
+            headers,
         });
         u32::try_from(self.origins.len() - 1).expect("a batch is bounded")
     }
 
     /// The place of these headers; records of one producer have the same ones again and again.
     fn note_headers<'a>(&mut self, headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone) -> u32 {
-        let known = self.headers.last().is_some_and(|last| {
-            headers.clone().eq(last.iter().map(|(name, value)| (name.as_str(), value.as_deref())))
-        });
+        let known = self.headers.last().is_some_and(|last| same_headers(last, headers.clone()));
         if !known {
             let owned = headers.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)));
             self.headers.push(owned.collect());
@@ -311,6 +309,17 @@ impl Outcomes {
     /// Why records were refused, one entry a record.
     pub fn reasons(&self) -> &[(Input, Reason)] {
         &self.reasons
+    }
+}
+
+fn same_headers<'a>(known: &Headers, mut headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> bool {
+    let mut known = known.iter();
+    loop {
+        match (known.next(), headers.next()) {
+            (None, None) => return true,
+            (Some((name, value)), Some(other)) if name == other.0 && value.as_deref() == other.1 => {}
+            _ => return false,
+        }
     }
 }
 

@@ -48,7 +48,8 @@ impl Cache {
 
     /// Goes well below the limit, so that it is seldom done.
     fn shrink(&mut self, limit: usize) {
-        let mut ages: Vec<(u64, i64)> = self.accounts.iter().map(|(customer, cached)| (cached.used, *customer)).collect();
+        let mut ages: Vec<(u64, i64)> =
+            self.accounts.iter().map(|(customer, cached)| (cached.used, *customer)).collect();
         ages.sort_unstable();
         for (_, customer) in ages {
             if self.size <= limit {

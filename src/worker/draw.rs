@@ -115,7 +115,8 @@ impl Partition {
         let mut after = None;
         loop {
             let page = self.context.replay_page;
-            let rows = self.context.store.usage_after(self.partition, customer, after, page).await?;
+            let store = &self.context.store;
+            let rows = self.context.patiently(|| store.usage_after(self.partition, customer, after, page)).await?;
             for row in &rows {
                 let earlier = |new: &New| batch.usage[new.at as usize].key.position < row.position;
                 for new in split_front(&mut new, earlier) {

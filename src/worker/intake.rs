@@ -6,24 +6,23 @@
 //! with librdkafka, which has limits of its own.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rdkafka::Message;
-use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::message::BorrowedMessage;
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tracing::{info, warn};
 
 use super::batch::{Batch, Input};
-use super::metrics::Metrics;
 use super::partition::{Context, Partition};
-use super::task::{Shared, TaskEnd, Work, work};
+use super::task::{Shared, TaskEnd, Tools, Work, work};
 use crate::events::{Record, Rules};
 use crate::store::Offsets;
-use crate::stream::{self, Sink};
+use crate::stream::{self, Sink, Start};
 
 /// How long a task may take to finish what it has in hand when its partition is taken away.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -42,13 +41,15 @@ pub struct BatchLimits {
 /// The partition pairs at work, for whoever watches them.
 pub(super) type Owned = Arc<Mutex<BTreeMap<i32, Watched>>>;
 
+/// For each input, the offset at which a read_committed reader was at the end, and the next offset given then.
+pub(super) type Ends = [Option<(i64, i64)>; 2];
+
 /// A partition pair at work.
 #[derive(Clone)]
 pub(super) struct Watched {
     pub(super) shared: Arc<Shared>,
     pub(super) queue: mpsc::Sender<Work>,
-    /// For each input, where a read_committed reader was at the end, and the next offset given then.
-    pub(super) ends: Arc<Mutex<[Option<(i64, i64)>; 2]>>,
+    pub(super) ends: Arc<Mutex<Ends>>,
 }
 
 /// One partition pair, as the consumer thread sees it.
@@ -67,48 +68,31 @@ pub(super) struct Intake {
     pub(super) context: Arc<Context>,
     pub(super) rules: Rules,
     pub(super) limits: BatchLimits,
-    pub(super) metrics: Arc<Metrics>,
+    pub(super) stream: stream::Options,
     pub(super) runtime: Handle,
     pub(super) owned: Owned,
-    pub(super) ended: mpsc::UnboundedSender<TaskEnd>,
-    /// Told when alerts were raised.
-    pub(super) raised: Arc<Notify>,
-    /// Batches that exist now.
-    pub(super) batches: Arc<AtomicUsize>,
+    pub(super) tools: Tools,
     slots: BTreeMap<i32, Slot>,
     /// What is known of partitions that others may have now, in case they come back.
     resting: BTreeMap<i32, Partition>,
 }
 
 impl Intake {
-    #[expect(clippy::too_many_arguments, reason = "made in one place only, of what the worker is made of")]
     pub(super) fn new(
         context: Arc<Context>,
         rules: Rules,
         limits: BatchLimits,
-        metrics: Arc<Metrics>,
-        runtime: Handle,
+        stream: stream::Options,
         owned: Owned,
-        ended: mpsc::UnboundedSender<TaskEnd>,
-        raised: Arc<Notify>,
+        tools: Tools,
     ) -> Intake {
-        Intake {
-            context,
-            rules,
-            limits,
-            metrics,
-            runtime,
-            owned,
-            ended,
-            raised,
-            batches: Arc::default(),
-            slots: BTreeMap::new(),
-            resting: BTreeMap::new(),
-        }
+        let runtime = Handle::current();
+        let (slots, resting) = (BTreeMap::new(), BTreeMap::new());
+        Intake { context, rules, limits, stream, runtime, owned, tools, slots, resting }
     }
 
     /// Takes a partition pair from the store and starts its task.
-    fn start(&mut self, partition: i32) -> Result<Offsets, String> {
+    fn start(&mut self, partition: i32) -> Result<Start, String> {
         let taken = self.runtime.block_on(self.context.store.take(partition)).map_err(|error| error.to_string())?;
         let rested = self.resting.remove(&partition).and_then(|mut rested| rested.resume(&taken).then_some(rested));
         let kept = if rested.is_some() { ", with the accounts in memory" } else { "" };
@@ -116,33 +100,35 @@ impl Intake {
             "partition {partition}: taken with epoch {}, from offsets {} and {}{kept}",
             taken.epoch, taken.offsets.usage, taken.offsets.assignments
         );
-        let offsets = taken.offsets;
+        let Offsets { usage, assignments } = taken.offsets;
         let owned = rested.unwrap_or_else(|| Partition::new(self.context.clone(), partition, taken));
-        let shared = Arc::new(Shared::new(partition, offsets));
+        let shared = Arc::new(Shared::new(&owned));
         let (queue, waiting) = mpsc::channel(4);
-        let task = self.runtime.spawn(work(
-            owned,
-            waiting,
-            shared.clone(),
-            self.metrics.clone(),
-            self.ended.clone(),
-            self.raised.clone(),
-            self.batches.clone(),
-        ));
+        let task = self.runtime.spawn(work(owned, waiting, shared.clone(), self.tools.clone()));
         let watched = Watched { shared, queue, ends: Arc::default() };
         lock(&self.owned).insert(partition, watched.clone());
-        self.slots.insert(
-            partition,
-            Slot {
-                watched,
-                task,
-                open: Batch::new(partition),
-                given: [offsets.usage, offsets.assignments],
-                facts_until: None,
-                told: offsets,
-            },
-        );
-        Ok(offsets)
+        let open = Batch::new(partition);
+        let (given, told) = ([usage, assignments], Offsets { usage, assignments });
+        self.slots.insert(partition, Slot { watched, task, open, given, facts_until: None, told });
+        Ok(Start { partition, usage, assignments })
+    }
+
+    /// Lets usage wait until the reference facts that are there now are read: usage that meets its assignments need not
+    /// be folded again when they come. Balances do not depend on it.
+    fn facts_first(&mut self, partitions: &[i32]) {
+        let ends = match stream::Ends::new(&self.stream).and_then(|ends| ends.of(partitions)) {
+            Ok(ends) => ends,
+            Err(error) => {
+                warn!("usage does not wait for reference facts: {error}");
+                return;
+            }
+        };
+        for end in ends {
+            if let Some(slot) = self.slots.get_mut(&end.partition) {
+                let next = slot.given[Input::Assignments as usize];
+                slot.facts_until = Some(end.assignments).filter(|until| *until > next);
+            }
+        }
     }
 
     /// Ends a partition's task, and keeps what it knows for the case that the partition comes back.
@@ -150,7 +136,7 @@ impl Intake {
         let Some(slot) = self.slots.remove(&partition) else { return };
         lock(&self.owned).remove(&partition);
         if !slot.open.is_empty() {
-            self.batches.fetch_sub(1, Ordering::AcqRel);
+            self.tools.batches.fetch_sub(1, Ordering::AcqRel);
         }
         let Slot { watched, mut task, .. } = slot;
         drop(watched);
@@ -162,7 +148,8 @@ impl Intake {
             Ok(Ok(None)) => {}
             Ok(Err(panic)) => {
                 // Nobody listens only while the whole worker ends.
-                let _ = self.ended.send(TaskEnd::Fatal(format!("partition {partition}: its task failed: {panic}")));
+                let _ =
+                    self.tools.ended.send(TaskEnd::Fatal(format!("partition {partition}: its task failed: {panic}")));
             }
             Err(_) => {
                 warn!("partition {partition}: its batch was not done in {FAREWELL:?}; whoever takes it does it again");
@@ -173,24 +160,15 @@ impl Intake {
 
     /// How many more batches may exist now.
     fn batches_left(&self) -> usize {
-        self.limits.batches.saturating_sub(self.batches.load(Ordering::Acquire))
+        self.limits.batches.saturating_sub(self.tools.batches.load(Ordering::Acquire))
     }
 }
 
 impl Sink for Intake {
-    fn assigned(&mut self, partitions: &[i32]) -> Result<Vec<(i32, i64, i64)>, String> {
-        let mut offsets = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            let from = self.start(*partition)?;
-            offsets.push((*partition, from.usage, from.assignments));
-        }
-        Ok(offsets)
-    }
-
-    fn facts_end(&mut self, partition: i32, end: i64) {
-        if let Some(slot) = self.slots.get_mut(&partition) {
-            slot.facts_until = Some(end).filter(|end| *end > slot.given[Input::Assignments as usize]);
-        }
+    fn assigned(&mut self, partitions: &[i32]) -> Result<Vec<Start>, String> {
+        let starts = partitions.iter().map(|partition| self.start(*partition)).collect::<Result<Vec<Start>, _>>()?;
+        self.facts_first(partitions);
+        Ok(starts)
     }
 
     fn revoked(&mut self, partitions: &[i32]) {
@@ -213,19 +191,20 @@ impl Sink for Intake {
     fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) {
         let Some(slot) = self.slots.get_mut(&message.partition()) else { return };
         if slot.open.is_empty() {
-            self.batches.fetch_add(1, Ordering::AcqRel);
+            self.tools.batches.fetch_add(1, Ordering::AcqRel);
         }
         let input = match input {
             stream::Input::Usage => Input::Usage,
             stream::Input::Assignments => Input::Assignments,
         };
-        let headers = message.headers().into_iter().flat_map(|all| all.iter()).map(|one| (one.key, one.value));
+        let mut headers = Vec::new();
+        stream::record::for_each_header(message, |name, value| headers.push((name, value)));
         let record = Record {
             partition: message.partition(),
             timestamp: message.timestamp().to_millis(),
             key: message.key(),
             value: message.payload(),
-            headers,
+            headers: headers.iter().copied(),
         };
         slot.open.push(input, message.offset(), &record, &self.rules);
         slot.given[input as usize] = message.offset() + 1;
@@ -257,21 +236,21 @@ impl Sink for Intake {
             if in_hand == 0 || (full && in_hand == 1) {
                 let batch = std::mem::replace(&mut slot.open, Batch::new(slot.watched.shared.partition));
                 slot.watched.shared.hand_over();
-                if slot.watched.queue.try_send(Work::Batch(batch)).is_err() {
+                if slot.watched.queue.try_send(Work::Batch(Box::new(batch))).is_err() {
                     // The task has ended by an error; whoever takes the partition reads these records again.
-                    self.batches.fetch_sub(1, Ordering::AcqRel);
+                    self.tools.batches.fetch_sub(1, Ordering::AcqRel);
                 }
             }
         }
     }
 
-    fn committed(&mut self) -> Vec<(i32, i64, i64)> {
+    fn committed(&mut self) -> Vec<Start> {
         let mut moved = Vec::new();
         for (partition, slot) in &mut self.slots {
             let offsets = slot.watched.shared.committed();
             if offsets != slot.told {
                 slot.told = offsets;
-                moved.push((*partition, offsets.usage, offsets.assignments));
+                moved.push(Start { partition: *partition, usage: offsets.usage, assignments: offsets.assignments });
             }
         }
         moved

@@ -7,12 +7,30 @@ use metrics::{Counter, Gauge, Histogram, counter, gauge, histogram};
 use super::batch::{Batch, Input};
 use super::partition::Applied;
 use crate::domain::{Instant, Outcome, Reason};
-use crate::telemetry::names;
+use crate::telemetry::metrics as names;
 
 /// The upper bounds, in milliseconds, between which records are as fresh as one another for the histogram.
 const FRESHNESS_BOUNDS: [i64; 20] = [
-    1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 30_000, 60_000, 300_000, 1_800_000, 3_600_000,
-    86_400_000, i64::MAX,
+    1,
+    2,
+    5,
+    10,
+    20,
+    50,
+    100,
+    200,
+    500,
+    1_000,
+    2_000,
+    5_000,
+    10_000,
+    30_000,
+    60_000,
+    300_000,
+    1_800_000,
+    3_600_000,
+    86_400_000,
+    i64::MAX,
 ];
 
 /// Handles made once, so that counting costs no look-up.

@@ -11,26 +11,27 @@ mod draw;
 mod intake;
 mod metrics;
 mod partition;
+mod patience;
 mod task;
 mod usage;
 mod watch;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
-use tracing::error;
 
 pub use batch::{Batch, Input, Outcomes};
 pub use intake::BatchLimits;
 pub use partition::{Applied, Context, Partition};
 
 use crate::events::Rules;
-use crate::stream::{self, Control};
+use crate::stream::{self, Control, Notices};
 use crate::telemetry::Health;
+use crate::telemetry::metrics::BROKER;
 use intake::{Intake, Owned};
 use metrics::Metrics;
-use task::TaskEnd;
+use task::{TaskEnd, Tools};
+use watch::Watch;
 
 /// How a worker is set up.
 pub struct Options {
@@ -50,42 +51,48 @@ pub struct Options {
 
 /// Runs until `control` stops it or going on would not help; the error is one line.
 pub async fn run(options: Options, control: Control) -> Result<(), String> {
+    let Options { context, rules, limits, stream, raised, health } = options;
     let owned = Owned::default();
-    let metrics = Arc::new(Metrics::new(&options.context.topics));
+    let metrics = Arc::new(Metrics::new(&context.topics));
     let (ended, mut ends) = mpsc::unbounded_channel();
-    let intake = Intake::new(
-        options.context.clone(),
-        options.rules,
-        options.limits,
-        metrics.clone(),
-        tokio::runtime::Handle::current(),
-        owned.clone(),
-        ended,
-        options.raised,
-    );
-    let (stream_options, thread_control) = (options.stream.clone(), control.clone());
-    let notices = options.health.clone();
+    let tools = Tools { metrics: metrics.clone(), ended, raised, batches: Arc::default(), control: control.clone() };
+    let partitions = context.partitions;
+    let intake = Intake::new(context.clone(), rules, limits, stream.clone(), owned.clone(), tools);
+    let notices: Arc<dyn Notices> = Arc::new(Told(health.clone()));
+    let (thread_stream, thread_control) = (stream.clone(), control.clone());
     let mut thread = tokio::task::spawn_blocking(move || {
-        stream::consume(&stream_options, intake, &notices, &thread_control).map_err(|error| error.to_string())
+        stream::consume(&thread_stream, partitions, intake, &thread_control, &notices)
+            .map_err(|error| error.to_string())
     });
-    let watching = tokio::spawn(watch::watch(options.context, options.stream, owned, metrics, options.health));
+    let watching = tokio::spawn(Watch { context, stream, owned, metrics, health }.run());
     let result = loop {
         tokio::select! {
             end = ends.recv() => match end {
-                Some(TaskEnd::Rejoin) => {
-                    tokio::time::sleep(Duration::from_millis(200)).await;
-                    control.rejoin();
-                }
+                Some(TaskEnd::Rejoin) => control.rejoin(),
                 Some(TaskEnd::Fatal(line)) => {
-                    error!("{line}");
                     control.stop();
                     break Err(line);
                 }
                 None => {}
             },
-            ended = &mut thread => break ended.unwrap_or_else(|panic| Err(format!("the consumer thread failed: {panic}"))),
+            ended = &mut thread => {
+                break ended.unwrap_or_else(|panic| Err(format!("the consumer thread failed: {panic}")));
+            }
         }
     };
     watching.abort();
     result
+}
+
+/// What the consumer thread says of the brokers, told to health.
+struct Told(Health);
+
+impl Notices for Told {
+    fn broker_away(&self, why: &str) {
+        self.0.fault(BROKER, why);
+    }
+
+    fn broker_back(&self) {
+        self.0.ok(BROKER);
+    }
 }

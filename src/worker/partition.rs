@@ -13,10 +13,11 @@ use super::alerts::Envelope;
 use super::batch::{Batch, Outcomes};
 use super::cache::Cache;
 use crate::domain::{
-    Account, BillRunRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Partitioner, Reason, Refusal, RunTaken, Taken,
+    Account, BillRunRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, RunTaken, Taken,
     Threshold, Totals, Turn, Waterfall,
 };
 use crate::store::{self, AlertRow, Commit, CommitError, OfCustomer, Offsets, Store, StoreError};
+use crate::telemetry::Health;
 
 /// The most sources that get a number of their own in a partition.
 const SOURCES: usize = 65_536;
@@ -31,8 +32,6 @@ pub struct Context {
     pub store_id: Uuid,
     /// Where local days begin.
     pub calendar: Calendar,
-    /// How keys give partitions.
-    pub partitioner: Partitioner,
     /// How many partitions each input has.
     pub partitions: i32,
     /// The thresholds of assignments without their own.
@@ -47,6 +46,8 @@ pub struct Context {
     pub cache_bytes: usize,
     /// Ledger rows that a replay reads at once.
     pub replay_page: usize,
+    /// Where it says how the store is.
+    pub health: Health,
 }
 
 /// A partition pair and what its owner knows of it.
@@ -118,6 +119,11 @@ impl Partition {
         own
     }
 
+    /// Its number.
+    pub fn number(&self) -> i32 {
+        self.partition
+    }
+
     /// The next offsets to consume.
     pub fn offsets(&self) -> Offsets {
         self.offsets
@@ -161,7 +167,7 @@ impl Partition {
         let Draft { mut commit, changes, mut applied, totals } = draft;
         applied.alerts = changes.alerts.len();
         self.fill(batch, changes, totals, &mut commit);
-        self.context.store.commit(&commit).await?;
+        self.context.patiently(|| self.context.store.commit(&commit)).await?;
         self.offsets = commit.next;
         self.outbox_number = commit.outbox_number;
         self.totals = commit.totals;
@@ -195,7 +201,7 @@ impl Partition {
             }
         }
         if !missing.is_empty() {
-            let images = self.context.store.accounts(self.partition, &missing).await?;
+            let images = self.context.patiently(|| self.context.store.accounts(self.partition, &missing)).await?;
             let known: FxHashSet<i64> = images.iter().map(|image| image.customer).collect();
             accounts.extend(images.into_iter().map(|image| Account::restore(image, &self.context.calendar)));
             let new = missing.into_iter().filter(|customer| !known.contains(customer));

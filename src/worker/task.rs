@@ -1,17 +1,20 @@
 //! The task of one partition pair: batches in, one commit each, one after the other.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant as Clock;
 
 use tokio::sync::{Notify, mpsc};
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::batch::{Batch, Input};
+use super::intake::lock;
 use super::metrics::Metrics;
 use super::partition::Partition;
-use crate::domain::{BillRunRow, Instant};
+use crate::domain::BillRunRow;
 use crate::store::{CommitError, Offsets};
+use crate::stream::Control;
 
 /// What a partition's task and the consumer thread share.
 #[derive(Debug)]
@@ -20,12 +23,21 @@ pub(super) struct Shared {
     /// Batches handed over that are not committed yet.
     in_hand: AtomicUsize,
     committed: [AtomicI64; 2],
+    /// The versions of the bill runs applied, by their ids.
+    runs: Mutex<BTreeMap<i64, i64>>,
 }
 
 impl Shared {
-    pub(super) fn new(partition: i32, offsets: Offsets) -> Shared {
-        let committed = [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)];
-        Shared { partition, in_hand: AtomicUsize::new(0), committed }
+    pub(super) fn new(partition: &Partition) -> Shared {
+        let offsets = partition.offsets();
+        let shared = Shared {
+            partition: partition.number(),
+            in_hand: AtomicUsize::new(0),
+            committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
+            runs: Mutex::default(),
+        };
+        shared.note(partition);
+        shared
     }
 
     /// How many batches the task has in hand.
@@ -46,16 +58,29 @@ impl Shared {
         }
     }
 
-    fn note(&self, offsets: Offsets) {
+    /// How many of these bill runs the partition has yet to apply.
+    pub(super) fn runs_to_come(&self, runs: &[BillRunRow]) -> i64 {
+        let applied = lock(&self.runs);
+        let to_come = |row: &&BillRunRow| applied.get(&row.run.id).is_none_or(|version| *version < row.version);
+        i64::try_from(runs.iter().filter(to_come).count()).unwrap_or(i64::MAX)
+    }
+
+    /// Notes what is committed.
+    fn note(&self, partition: &Partition) {
+        let offsets = partition.offsets();
         self.committed[Input::Usage as usize].store(offsets.usage, Ordering::Release);
         self.committed[Input::Assignments as usize].store(offsets.assignments, Ordering::Release);
+        let mut runs = lock(&self.runs);
+        if !partition.bill_runs().versions().eq(runs.iter().map(|(id, version)| (*id, *version))) {
+            *runs = partition.bill_runs().versions().collect();
+        }
     }
 }
 
 /// What a partition's task is given to do.
 pub(super) enum Work {
     /// Records, to be committed together.
-    Batch(Batch),
+    Batch(Box<Batch>),
     /// The bill runs of all home partitions; those that are news are applied.
     BillRuns(Arc<Vec<BillRunRow>>),
 }
@@ -69,55 +94,74 @@ pub(super) enum TaskEnd {
     Fatal(String),
 }
 
+/// What a partition's task works with, beside the partition itself.
+#[derive(Clone)]
+pub(super) struct Tools {
+    pub(super) metrics: Arc<Metrics>,
+    /// Told when it ends by an error.
+    pub(super) ended: mpsc::UnboundedSender<TaskEnd>,
+    /// Told when alerts were raised.
+    pub(super) raised: Arc<Notify>,
+    /// Batches that exist, over all partitions.
+    pub(super) batches: Arc<AtomicUsize>,
+    /// Woken when there is room for more records.
+    pub(super) control: Control,
+}
+
 /// A partition's task: works until its channel closes, then gives the partition back, with what it knows.
 pub(super) async fn work(
     mut partition: Partition,
     mut queue: mpsc::Receiver<Work>,
     shared: Arc<Shared>,
-    metrics: Arc<Metrics>,
-    ended: mpsc::UnboundedSender<TaskEnd>,
-    raised: Arc<Notify>,
-    batches: Arc<AtomicUsize>,
+    tools: Tools,
 ) -> Option<Partition> {
     while let Some(work) = queue.recv().await {
-        let (mut batch, handed) = match work {
-            Work::Batch(batch) => (batch, true),
-            Work::BillRuns(runs) => (news(&partition, &runs), false),
-        };
-        if !batch.is_empty() {
-            let began = Clock::now();
-            match partition.apply(&mut batch).await {
-                Ok(applied) => {
-                    metrics.committed(&batch, &applied, began.elapsed(), now());
-                    shared.note(partition.offsets());
-                    if applied.alerts > 0 {
-                        raised.notify_one();
-                    }
-                }
-                Err(error) => {
-                    let end = match error {
-                        CommitError::Fenced(_) | CommitError::Unknown(_) => {
-                            warn!("partition {}: {error}; leaving the group to join it again", shared.partition);
-                            TaskEnd::Rejoin
-                        }
-                        CommitError::Store(_) => {
-                            error!("partition {}: {error}", shared.partition);
-                            TaskEnd::Fatal(format!("partition {}: {error}", shared.partition))
-                        }
-                    };
-                    // Nobody listens only while the whole worker ends.
-                    let _ = ended.send(end);
-                    return None;
+        match work {
+            Work::Batch(mut batch) => {
+                let applied = apply(&mut partition, &mut batch, &shared, &tools).await;
+                drop(batch);
+                tools.batches.fetch_sub(1, Ordering::AcqRel);
+                shared.in_hand.fetch_sub(1, Ordering::AcqRel);
+                tools.control.wake();
+                applied?;
+            }
+            Work::BillRuns(runs) => {
+                let mut batch = news(&partition, &runs);
+                if !batch.is_empty() {
+                    apply(&mut partition, &mut batch, &shared, &tools).await?;
                 }
             }
         }
-        drop(batch);
-        if handed {
-            batches.fetch_sub(1, Ordering::AcqRel);
-            shared.in_hand.fetch_sub(1, Ordering::AcqRel);
-        }
     }
     Some(partition)
+}
+
+/// Applies a batch and counts it; `None` when that failed and the task must end.
+async fn apply(partition: &mut Partition, batch: &mut Batch, shared: &Shared, tools: &Tools) -> Option<()> {
+    let began = Clock::now();
+    match partition.apply(batch).await {
+        Ok(applied) => {
+            tools.metrics.committed(batch, &applied, began.elapsed(), (partition.context.now)());
+            shared.note(partition);
+            if applied.alerts > 0 {
+                tools.raised.notify_one();
+            }
+            Some(())
+        }
+        Err(error) => {
+            let line = format!("partition {}: {error}", shared.partition);
+            let end = match error {
+                CommitError::Fenced(_) | CommitError::Unknown(_) => {
+                    warn!("{line}; leaving the group to join it again");
+                    TaskEnd::Rejoin
+                }
+                CommitError::Store(_) => TaskEnd::Fatal(line),
+            };
+            // Nobody listens only while the whole worker ends.
+            let _ = tools.ended.send(end);
+            None
+        }
+    }
 }
 
 /// A batch of the bill runs that the partition has not applied in these versions.
@@ -129,10 +173,4 @@ fn news(partition: &Partition, runs: &[BillRunRow]) -> Batch {
         }
     }
     batch
-}
-
-/// The wall clock.
-pub(super) fn now() -> Instant {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    Instant::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

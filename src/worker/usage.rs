@@ -58,7 +58,8 @@ impl Partition {
             match new.state {
                 UsageState::Counted => {
                     draft.totals.counted += 1;
-                    draft.totals.quantity[usage.charging_type.number() as usize] += i128::from(usage.quantity.millionths());
+                    draft.totals.quantity[usage.charging_type.number() as usize] +=
+                        i128::from(usage.quantity.millionths());
                 }
                 UsageState::Held => draft.totals.held += 1,
                 UsageState::Reversed | UsageState::HeldReversed => draft.totals.reversed += 1,
@@ -101,7 +102,7 @@ impl Partition {
         }
         suspects.sort_unstable();
         suspects.dedup();
-        let rows = self.context.store.known_usage(self.partition, &suspects).await?;
+        let rows = self.context.patiently(|| self.context.store.known_usage(self.partition, &suspects)).await?;
         let keyed = rows.into_iter().map(|found| {
             let key = LedgerKey { customer: found.customer, position: found.row.position };
             (key, found.row)
@@ -142,13 +143,7 @@ impl Partition {
 }
 
 /// Judges the reversals in their order of arrival.
-fn judge_reversals(
-    batch: &Batch,
-    accounts: &mut [Account],
-    known: &mut Known,
-    judged: &mut Judged,
-    draft: &mut Draft,
-) {
+fn judge_reversals(batch: &Batch, accounts: &mut [Account], known: &mut Known, judged: &mut Judged, draft: &mut Draft) {
     for (at, reversal) in batch.reversals.iter().enumerate() {
         let key = reversal.key;
         let new = judged.new.binary_search_by_key(&key, |new| batch.usage[new.at as usize].key);

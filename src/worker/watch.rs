@@ -1,10 +1,10 @@
 //! Beside the worker's way: lag, and bill runs on their way from their home partitions to all others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use ::metrics::gauge;
+use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
 use super::batch::Input;
@@ -13,61 +13,89 @@ use super::metrics::Metrics;
 use super::partition::Context;
 use super::task::Work;
 use crate::domain::BillRunRow;
-use crate::stream;
-use crate::telemetry::{Health, names};
+use crate::stream::{self, Ends, Start};
+use crate::telemetry::{Health, metrics as names};
 
 /// How often it looks.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Watches until it is aborted.
-pub(super) async fn watch(
-    context: Arc<Context>,
-    stream: stream::Options,
-    owned: Owned,
-    metrics: Arc<Metrics>,
-    health: Health,
-) {
-    let mut shown: BTreeMap<i32, ()> = BTreeMap::new();
-    let mut ends = stream::EndOffsets::new(stream);
-    let mut period = tokio::time::interval(PERIOD);
-    period.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        period.tick().await;
-        let watched: BTreeMap<i32, Watched> = lock(&owned).clone();
-        let runs = match context.store.home_bill_runs().await {
-            Ok(runs) => {
-                health.ok("store");
-                Arc::new(runs.into_iter().map(|run| run.row).collect::<Vec<BillRunRow>>())
+/// What is watched, and who is told.
+pub(super) struct Watch {
+    pub(super) context: Arc<Context>,
+    pub(super) stream: stream::Options,
+    pub(super) owned: Owned,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) health: Health,
+}
+
+impl Watch {
+    /// Watches until it is aborted.
+    pub(super) async fn run(self) {
+        let mut shown: BTreeSet<i32> = BTreeSet::new();
+        let mut ends: Option<Ends> = None;
+        let mut period = tokio::time::interval(PERIOD);
+        period.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            period.tick().await;
+            let watched: BTreeMap<i32, Watched> = lock(&self.owned).clone();
+            let runs = match self.context.store.home_bill_runs().await {
+                Ok(runs) => {
+                    self.health.ok(names::STORE);
+                    Arc::new(runs.into_iter().map(|run| run.row).collect::<Vec<BillRunRow>>())
+                }
+                Err(error) => {
+                    self.health.fault(names::STORE, &error.to_string());
+                    continue;
+                }
+            };
+            for one in watched.values() {
+                // A full queue means a busy task; it is told again next time.
+                let _ = one.queue.try_send(Work::BillRuns(runs.clone()));
             }
-            Err(error) => {
-                health.fault("store", &error.to_string());
-                continue;
+            let partitions: Vec<i32> = watched.keys().copied().collect();
+            let options = self.stream.clone();
+            let asking = tokio::task::spawn_blocking(move || {
+                let asked = ends.map_or_else(|| Ends::new(&options), Ok);
+                asked.and_then(|ends| ends.of(&partitions).map(|found| (ends, found)))
+            });
+            ends = match asking.await {
+                Ok(Ok((ends, found))) => {
+                    self.show(&watched, &found, &runs);
+                    Some(ends)
+                }
+                Ok(Err(error)) => {
+                    debug!("lag is not known now: {error}");
+                    None
+                }
+                Err(_) => None,
+            };
+            for partition in shown.iter().filter(|partition| !watched.contains_key(partition)) {
+                self.metrics.lag(Input::Usage, *partition).set(0.0);
+                self.metrics.lag(Input::Assignments, *partition).set(0.0);
             }
-        };
-        for one in watched.values() {
-            // A full queue means a busy task; it is told again next time.
-            let _ = one.queue.try_send(Work::BillRuns(runs.clone()));
+            shown = watched.into_keys().collect();
         }
-        let partitions: Vec<i32> = watched.keys().copied().collect();
-        let found = tokio::task::spawn_blocking(move || {
-            let found = ends.get(&partitions);
-            (ends, found)
-        });
-        let Ok((returned, found)) = found.await else { return };
-        ends = returned;
-        match found {
-            Ok(found) => show(&watched, &found, &metrics),
-            Err(error) => debug!("lag is not known now: {error}"),
+    }
+
+    /// Sets the gauges of lag: records up to where a read_committed reader is at the end, and bill runs yet to apply.
+    fn show(&self, watched: &BTreeMap<i32, Watched>, ends: &[Start], runs: &[BillRunRow]) {
+        for end in ends {
+            let Some(one) = watched.get(&end.partition) else { continue };
+            let committed = one.shared.committed();
+            let reached = *lock(&one.ends);
+            let lag = |input: Input, committed: i64, end: i64| {
+                // What lies between the last record and the end there was no record, and a gap is no lag.
+                let position = match reached[input as usize] {
+                    Some((at, given)) if committed >= given => at.max(committed),
+                    _ => committed,
+                };
+                (end - position).max(0)
+            };
+            let runs_to_come = one.shared.runs_to_come(runs);
+            let usage = lag(Input::Usage, committed.usage, end.usage);
+            let assignments = lag(Input::Assignments, committed.assignments, end.assignments) + runs_to_come;
+            self.metrics.lag(Input::Usage, end.partition).set(usage as f64);
+            self.metrics.lag(Input::Assignments, end.partition).set(assignments as f64);
         }
-        shown.retain(|partition, ()| {
-            let gone = !watched.contains_key(partition);
-            if gone {
-                metrics.lag(Input::Usage, *partition).set(0);
-                metrics.lag(Input::Assignments, *partition).set(0);
-            }
-            !gone
-        });
-        shown.extend(watched.keys().map(|partition| (*partition, ())));
-        gauge!(names::HELD).set(0);
     }
 }

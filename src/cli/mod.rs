@@ -1,0 +1,66 @@
+//! The commands (`domain.md section 9`), one file each: what they take, and the calls that do the work.
+
+mod config;
+mod demo;
+mod failure;
+mod migrate;
+mod output;
+mod run;
+mod runtime;
+mod settings;
+mod token;
+mod topics;
+mod totals;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+pub(crate) use failure::Failure;
+
+/// Keeps inclusive usage balances: exact, within milliseconds, whatever the order of arrival and whatever dies.
+#[derive(Debug, Parser)]
+#[command(name = "headroom", version)]
+pub(crate) struct Cli {
+    /// The config file; without it the one that HEADROOM_CONFIG names, if any
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service: all roles, or those named
+    Run(run::Args),
+    /// Play a made-up month in about a minute; needs nothing but this program
+    Demo(demo::Args),
+    /// Bring the store's schema up to this program's
+    Migrate(migrate::Args),
+    /// Look at the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Look after the topics
+    #[command(subcommand)]
+    Topics(topics::Command),
+    /// Print a signed token for trying the query out
+    Token(token::Args),
+    /// Print the control totals as one JSON object
+    Totals(totals::Args),
+}
+
+impl Cli {
+    /// Runs the command to its end.
+    pub(crate) fn run(self) -> Result<(), Failure> {
+        let file = self.config;
+        match self.command {
+            Command::Run(args) => run::run(args, file),
+            Command::Demo(args) => demo::run(args, file),
+            Command::Migrate(args) => migrate::run(args, file),
+            Command::Config(command) => config::run(command, file),
+            Command::Topics(command) => topics::run(command, file),
+            Command::Token(args) => token::run(args, file),
+            Command::Totals(args) => totals::run(args, file),
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! Every key there is, in one table. What is not here is refused; what is here stands in `config/headroom.toml`.
+
+/// How a value is written where all values are text: in the environment and after `--set`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// As it is, whatever it looks like: a secret of digits, quotes or brackets needs no care.
+    Text,
+    /// As in the TOML file: numbers, lists and tables.
+    Toml,
+}
+
+/// All keys, in the order of `config/headroom.toml`.
+pub(super) const KEYS: [(&str, Form); 28] = [
+    ("time_zone", Form::Text),
+    ("max_future", Form::Text),
+    ("retention", Form::Text),
+    ("kafka.bootstrap_servers", Form::Text),
+    ("kafka.group", Form::Text),
+    ("kafka.partitioner", Form::Text),
+    (PROPERTIES, Form::Toml),
+    ("topics.usage", Form::Text),
+    ("topics.assignments", Form::Text),
+    ("topics.alerts", Form::Text),
+    ("store.url", Form::Text),
+    ("store.read_url", Form::Text),
+    ("store.connections", Form::Toml),
+    ("store.read_connections", Form::Toml),
+    ("http.listen", Form::Text),
+    ("admin.listen", Form::Text),
+    ("auth.hs256_secret", Form::Text),
+    ("auth.jwks_file", Form::Text),
+    ("auth.jwks_url", Form::Text),
+    ("auth.audience", Form::Text),
+    ("auth.issuer", Form::Text),
+    ("alerts.source", Form::Text),
+    ("alerts.thresholds", Form::Toml),
+    ("worker.batch_records", Form::Toml),
+    ("worker.batch_bytes", Form::Text),
+    ("worker.cache_bytes", Form::Text),
+    ("log.format", Form::Text),
+    ("log.level", Form::Text),
+];
+
+/// The key whose own keys are librdkafka's.
+pub(super) const PROPERTIES: &str = "kafka.properties";
+
+/// What a dotted name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Known {
+    /// A value.
+    Key(Form),
+    /// A table of further keys.
+    Section,
+}
+
+/// Looks a dotted name up; `None` when there is no such key.
+pub(super) fn find(name: &str) -> Option<Known> {
+    if let Some((_, form)) = KEYS.iter().find(|(key, _)| *key == name) {
+        return Some(Known::Key(*form));
+    }
+    let inside = |key: &str| key.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'));
+    KEYS.iter().any(|(key, _)| inside(key)).then_some(Known::Section)
+}
+
+/// The names that could have been meant: those of the same section, or the sections and keys at the top.
+pub(super) fn beside(name: &str) -> String {
+    let section = name.split_once('.').map(|(section, _)| section).filter(|section| find(section).is_some());
+    let mut names: Vec<&str> = Vec::new();
+    for (key, _) in KEYS {
+        let shown = match section {
+            Some(section) => match key.strip_prefix(section) {
+                Some(rest) if rest.starts_with('.') => key,
+                _ => continue,
+            },
+            None => key.split('.').next().unwrap_or(key),
+        };
+        if names.last() != Some(&shown) {
+            names.push(shown);
+        }
+    }
+    names.join(", ")
+}
+
+/// The librdkafka property that a dotted name stands for.
+pub(super) fn property(key: &str) -> Option<&str> {
+    key.strip_prefix(PROPERTIES)?.strip_prefix('.').filter(|name| !name.is_empty())
+}

@@ -1,0 +1,149 @@
+//! The configuration: a TOML file, over it the environment, over it flags (`domain.md section 9`).
+//!
+//! A [`Config`] has been checked: its keys are known, its values are good by themselves and beside each other, and what
+//! the command [needs](Needs) is there. Everything that is wrong is one line that names the key, the value and where it
+//! came from. Whether a database answers or a file of keys can be read is for those to say who use it.
+//!
+//! `config/headroom.toml` holds every key at its default, and a test holds it to this module.
+
+mod keys;
+mod needs;
+mod roles;
+mod schema;
+mod sources;
+mod store_url;
+mod thresholds;
+mod values;
+
+#[cfg(test)]
+mod tests;
+
+use figment::Figment;
+use figment::error::Kind;
+use figment::value::Value;
+
+pub use needs::Needs;
+pub use roles::{Role, Roles};
+pub use schema::{Admin, Alerts, Auth, Config, Http, Kafka, Log, LogFormat, LogLevel, Store, Topics, Worker};
+pub use sources::Sources;
+pub use store_url::{StoreKind, StoreUrl};
+pub use thresholds::Thresholds;
+pub use values::{Listen, Properties, Secret, Servers, Size, Span, Text, TopicName, WebUrl, Whole, Zone};
+
+/// What is wrong with the configuration, in one line for a person. Never holds a secret.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct ConfigError(String);
+
+impl ConfigError {
+    fn new(line: impl Into<String>) -> ConfigError {
+        ConfigError(line.into())
+    }
+
+    fn missing(key: &str, why: &str) -> ConfigError {
+        let variable = key.to_ascii_uppercase().replace('.', "__");
+        ConfigError(format!("{key} is missing{why}: set it in the config file or as HEADROOM_{variable}"))
+    }
+}
+
+impl Config {
+    /// Reads and checks everything.
+    pub fn load(sources: &Sources, needs: Needs) -> Result<Config, ConfigError> {
+        let figment = sources.merged()?;
+        let config: Config = figment.extract().map_err(|error| bad_value(&figment, &error))?;
+        needs.are_there(&config)?;
+        match config.clash().or_else(|| needs.misfit(&config)) {
+            Some((key, why)) => Err(told(&figment, key, &why)),
+            None => Ok(config),
+        }
+    }
+
+    /// Values that are good by themselves and not beside each other: the key, and what is wrong with it.
+    fn clash(&self) -> Option<(&'static str, String)> {
+        if self.http.listen == self.admin.listen && self.http.listen.0.port() != 0 {
+            return Some((
+                "http.listen",
+                format!("is admin.listen too ({}); give them two ports", self.admin.listen.0),
+            ));
+        }
+        let topics = &self.topics;
+        if topics.usage == topics.assignments {
+            return Some(("topics.assignments", "is topics.usage too; give them two topics".to_owned()));
+        }
+        if topics.alerts == topics.usage || topics.alerts == topics.assignments {
+            return Some(("topics.alerts", "is an input topic too; give it one of its own".to_owned()));
+        }
+        let (url, read_url) = (self.store.url.as_ref()?, self.store.read_url.as_ref()?);
+        let same = match url.kind() {
+            StoreKind::Sqlite => url == read_url,
+            StoreKind::Postgres => read_url.kind() == StoreKind::Postgres,
+        };
+        (!same).then(|| ("store.read_url", format!("is no replica of store.url ({url}); leave it away")))
+    }
+
+    /// Where the store is.
+    pub fn store_url(&self) -> Result<&StoreUrl, ConfigError> {
+        self.store.url.as_ref().ok_or_else(|| ConfigError::missing("store.url", ""))
+    }
+
+    /// Where the reader reads.
+    pub fn read_url(&self) -> Result<&StoreUrl, ConfigError> {
+        self.store.read_url.as_ref().map_or_else(|| self.store_url(), Ok)
+    }
+
+    /// Where Kafka is.
+    pub fn bootstrap_servers(&self) -> Result<&Servers, ConfigError> {
+        self.kafka.bootstrap_servers.as_ref().ok_or_else(|| ConfigError::missing("kafka.bootstrap_servers", ""))
+    }
+
+    /// What tokens are signed with.
+    pub fn hs256_secret(&self) -> Result<&Secret, ConfigError> {
+        let why = ", and a token is signed with it";
+        self.auth.hs256_secret.as_ref().ok_or_else(|| ConfigError::missing("auth.hs256_secret", why))
+    }
+
+    /// Everything as it is in effect, as TOML that can be read again once the secrets are put back.
+    pub fn to_toml(&self) -> Result<String, ConfigError> {
+        toml_edit::ser::to_string_pretty(self).map_err(|error| ConfigError::new(error.to_string()))
+    }
+}
+
+/// A fault of one value, as it was found while reading.
+fn bad_value(figment: &Figment, error: &figment::Error) -> ConfigError {
+    let wants = match &error.kind {
+        Kind::Message(message) => message.clone(),
+        Kind::UnknownVariant(_, names) => format!("wants \"{}\"", names.join("\" or \"")),
+        Kind::InvalidType(_, wanted) | Kind::InvalidValue(_, wanted) => match wanted.as_str() {
+            "a string" => "wants text".to_owned(),
+            "a map" => "wants a table".to_owned(),
+            _ => format!("wants {wanted}"),
+        },
+        other => other.to_string(),
+    };
+    told(figment, &error.path.join("."), &wants)
+}
+
+/// One line about a key: its value and where that came from, if it was set, and what is wrong with it.
+fn told(figment: &Figment, key: &str, why: &str) -> ConfigError {
+    let value = match keys::property(key) {
+        Some(name) => figment.find_value(keys::PROPERTIES).ok().and_then(|value| value.as_dict()?.get(name).cloned()),
+        None => figment.find_value(key).ok(),
+    };
+    let Some(value) = value else {
+        return ConfigError::new(format!("{key} {why}"));
+    };
+    let source = figment.get_metadata(value.tag()).map_or("unknown", |metadata| metadata.name.as_ref());
+    ConfigError::new(format!("{key} = {} ({source}): {why}", shown(key, &value)))
+}
+
+/// A value as it may be shown.
+fn shown(key: &str, value: &Value) -> String {
+    if key == "auth.hs256_secret" || key.starts_with(keys::PROPERTIES) {
+        return values::REDACTED.to_owned();
+    }
+    match value.as_str() {
+        Some(url) if key.ends_with("url") => format!("\"{}\"", store_url::redacted(url).escape_debug()),
+        Some(text) => format!("\"{}\"", text.escape_debug()),
+        None => serde_json::to_string(value).unwrap_or_else(|_| "?".to_owned()),
+    }
+}

@@ -1,0 +1,258 @@
+//! Every key with its type and its default: the table of `domain.md section 9`, and the limits beside it.
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Listen, Properties, Secret, Servers, Size, Span, StoreUrl, Text, Thresholds, TopicName, WebUrl, Whole, Zone,
+};
+use crate::domain::Partitioner;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whose days count (`domain.md section 2`).
+    pub time_zone: Zone,
+    /// How far ahead of its record's timestamp usage may begin.
+    pub max_future: Span,
+    /// How far before its record's timestamp usage may begin.
+    pub retention: Span,
+    /// Where events come from and alerts go to.
+    pub kafka: Kafka,
+    /// Their topics.
+    pub topics: Topics,
+    /// Where balances are kept.
+    pub store: Store,
+    /// Where the query is answered.
+    pub http: Http,
+    /// Where metrics and health are told.
+    pub admin: Admin,
+    /// Whose tokens are good.
+    pub auth: Auth,
+    /// When a balance is low.
+    pub alerts: Alerts,
+    /// How much the worker takes on at once.
+    pub worker: Worker,
+    /// What is written to standard error.
+    pub log: Log,
+}
+
+/// `[kafka]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kafka {
+    /// Required by the worker and the relay: see [`Config::bootstrap_servers`].
+    pub bootstrap_servers: Option<Servers>,
+    /// The consumer group; the relay's transactional id begins with it.
+    pub group: Text,
+    /// How keys give partitions.
+    pub partitioner: Partitioner,
+    /// Handed to librdkafka.
+    pub properties: Properties,
+}
+
+/// `[topics]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Topics {
+    /// Usage and its reversals.
+    pub usage: TopicName,
+    /// Assignments, inventory, customers and bill runs.
+    pub assignments: TopicName,
+    /// Alerts.
+    pub alerts: TopicName,
+}
+
+/// `[store]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Store {
+    /// Required by all that use the store: see [`Config::store_url`].
+    pub url: Option<StoreUrl>,
+    /// A replica for the reader; without one it reads from `url`.
+    pub read_url: Option<StoreUrl>,
+    /// The most connections that worker and relay open together.
+    pub connections: Whole<1, 1000>,
+    /// The most connections that the reader opens.
+    pub read_connections: Whole<1, 1000>,
+}
+
+/// `[http]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Http {
+    /// Where the query and `/openapi.json` are served.
+    pub listen: Listen,
+}
+
+/// `[admin]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Admin {
+    /// Where `/metrics` and `/health/*` are served.
+    pub listen: Listen,
+}
+
+/// `[auth]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Auth {
+    /// Signs and checks HS256 tokens.
+    pub hs256_secret: Option<Secret>,
+    /// A JWKS in a file.
+    pub jwks_file: Option<Text>,
+    /// A JWKS on the web.
+    pub jwks_url: Option<WebUrl>,
+    /// What `aud` must hold, if anything.
+    pub audience: Option<Text>,
+    /// What `iss` must be, if anything.
+    pub issuer: Option<Text>,
+}
+
+/// `[alerts]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Alerts {
+    /// The `source` of every alert.
+    pub source: Text,
+    /// For assignments that bring no list of their own.
+    pub thresholds: Thresholds,
+}
+
+/// `[worker]`
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Worker {
+    /// The most records of one commit.
+    pub batch_records: Whole<1, 100_000>,
+    /// The most bytes of records of one commit; one record may pass it.
+    pub batch_bytes: Size,
+    /// How much of the accounts is kept at hand, over all partitions.
+    pub cache_bytes: Size,
+}
+
+/// `[log]`
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Log {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// From which level on lines are written; `RUST_LOG` says it more finely.
+    pub level: LogLevel,
+}
+
+/// How a line of the log looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For a person.
+    #[default]
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// From which level on lines are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogLevel {
+    /// What failed.
+    Error,
+    /// What a person should look at.
+    Warn,
+    /// What happens now and then.
+    #[default]
+    Info,
+    /// What happens all the time.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+impl LogLevel {
+    /// The name in the config.
+    pub const fn name(self) -> &'static str {
+        match self {
+            LogLevel::Error => "error",
+            LogLevel::Warn => "warn",
+            LogLevel::Info => "info",
+            LogLevel::Debug => "debug",
+            LogLevel::Trace => "trace",
+        }
+    }
+}
+
+/// A default, which is good by the same rule as what is set.
+fn good<T: TryFrom<String>>(text: &str) -> T {
+    T::try_from(text.to_owned()).unwrap_or_else(|_| panic!("the default \"{text}\" keeps its own rule"))
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config {
+            time_zone: good("UTC"),
+            max_future: Span::hours(24),
+            retention: Span::hours(400 * 24),
+            kafka: Kafka::default(),
+            topics: Topics::default(),
+            store: Store::default(),
+            http: Http::default(),
+            admin: Admin::default(),
+            auth: Auth::default(),
+            alerts: Alerts::default(),
+            worker: Worker::default(),
+            log: Log::default(),
+        }
+    }
+}
+
+impl Default for Kafka {
+    fn default() -> Kafka {
+        Kafka {
+            bootstrap_servers: None,
+            group: good("headroom"),
+            partitioner: Partitioner::default(),
+            properties: Properties::default(),
+        }
+    }
+}
+
+impl Default for Topics {
+    fn default() -> Topics {
+        Topics { usage: good("usage-events"), assignments: good("assignment-events"), alerts: good("balance-alerts") }
+    }
+}
+
+impl Default for Store {
+    fn default() -> Store {
+        Store { url: None, read_url: None, connections: Whole::new(4), read_connections: Whole::new(4) }
+    }
+}
+
+impl Default for Http {
+    fn default() -> Http {
+        Http { listen: good("127.0.0.1:8080") }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin { listen: good("127.0.0.1:9464") }
+    }
+}
+
+impl Default for Alerts {
+    fn default() -> Alerts {
+        Alerts { source: good("headroom"), thresholds: Thresholds::default() }
+    }
+}
+
+impl Default for Worker {
+    fn default() -> Worker {
+        Worker {
+            batch_records: Whole::new(10_000),
+            batch_bytes: Size::mebibytes(16),
+            cache_bytes: Size::mebibytes(128),
+        }
+    }
+}

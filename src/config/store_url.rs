@@ -1,0 +1,119 @@
+//! Where the store is. The rest of the address is for the database's own driver to judge.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::values::REDACTED;
+
+/// The kinds of stores there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoreKind {
+    /// For any number of processes.
+    Postgres,
+    /// A file, for one process with all roles.
+    Sqlite,
+}
+
+/// The address of a store. Its password is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StoreUrl {
+    kind: StoreKind,
+    url: String,
+}
+
+impl StoreUrl {
+    /// What kind of store it names.
+    pub fn kind(&self) -> StoreKind {
+        self.kind
+    }
+
+    /// The whole address with its password, for the one place that connects.
+    pub fn expose(&self) -> &str {
+        &self.url
+    }
+}
+
+impl TryFrom<String> for StoreUrl {
+    type Error = &'static str;
+
+    fn try_from(url: String) -> Result<StoreUrl, &'static str> {
+        let kind = match url.split_once("://") {
+            Some(("postgres" | "postgresql", rest)) if !rest.is_empty() => StoreKind::Postgres,
+            Some(("sqlite", rest)) if !rest.is_empty() => StoreKind::Sqlite,
+            _ => return Err("wants postgres://user@host/database, or sqlite://file for one process with all roles"),
+        };
+        Ok(StoreUrl { kind, url })
+    }
+}
+
+/// The address as it may be shown, whether or not it is a good one: without the password before the `@` and in the
+/// query. Where the address is odd, rather too much is hidden than too little.
+impl fmt::Display for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redacted(&self.url))
+    }
+}
+
+impl fmt::Debug for StoreUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for StoreUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+/// An address without its passwords.
+pub(super) fn redacted(url: &str) -> String {
+    let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
+    let (user, place) = rest.rsplit_once('@').unwrap_or(("", rest));
+    let mut shown = String::new();
+    if rest.len() != url.len() {
+        shown.push_str(scheme);
+        shown.push_str("://");
+    }
+    if rest.len() != place.len() {
+        match user.split_once(':') {
+            Some((name, _)) => shown.push_str(&format!("{name}:{REDACTED}@")),
+            None => shown.push_str(&format!("{user}@")),
+        }
+    }
+    let Some((path, query)) = place.split_once('?') else {
+        return shown + place;
+    };
+    let parts = query.split('&').map(|part| match part.split_once('=') {
+        Some((name, _)) if name.to_ascii_lowercase().contains("password") => format!("{name}={REDACTED}"),
+        _ => part.to_owned(),
+    });
+    format!("{shown}{path}?{}", parts.collect::<Vec<_>>().join("&"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passwords_are_never_shown() {
+        for (url, shown) in [
+            ("postgres://headroom:s3cret@db:5432/headroom", "postgres://headroom:[redacted]@db:5432/headroom"),
+            ("postgres://headroom:s3/c@r?e:t@db/headroom", "postgres://headroom:[redacted]@db/headroom"),
+            ("postgres://:s3cret@db/headroom", "postgres://:[redacted]@db/headroom"),
+            ("postgres://headroom@db/headroom", "postgres://headroom@db/headroom"),
+            (
+                "postgres:///headroom?host=/run/pg&password=s3cret",
+                "postgres:///headroom?host=/run/pg&password=[redacted]",
+            ),
+            ("mysql://root:s3cret@db/x", "mysql://root:[redacted]@db/x"),
+            ("headroom:s3cret@db", "headroom:[redacted]@db"),
+            ("sqlite:///var/lib/headroom.db", "sqlite:///var/lib/headroom.db"),
+            ("nonsense", "nonsense"),
+        ] {
+            assert_eq!(redacted(url), shown);
+        }
+    }
+}

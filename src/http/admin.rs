@@ -1,0 +1,67 @@
+//! What operators ask: `/metrics`, `/health/live` and `/health/ready` (`domain.md section 9`).
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Map, Value, json};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+use super::server;
+use crate::telemetry::Health;
+
+/// What the admin server shows.
+pub struct AdminOptions {
+    /// Renders all metrics in Prometheus' text format.
+    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// How the parts are.
+    pub health: Health,
+}
+
+/// Serves until `stop` turns true.
+pub async fn serve_admin(
+    listener: TcpListener,
+    options: AdminOptions,
+    stop: watch::Receiver<bool>,
+) -> Result<(), std::io::Error> {
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/health/live", get(live))
+        .route("/health/ready", get(ready))
+        .with_state(Arc::new(options));
+    server::serve(listener, router, stop).await
+}
+
+async fn metrics(State(options): State<Arc<AdminOptions>>) -> Response {
+    let text = (options.metrics)();
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
+}
+
+/// Whether the process works at all.
+async fn live() -> Response {
+    answer(true, Map::new())
+}
+
+/// Whether every part is well.
+async fn ready(State(options): State<Arc<AdminOptions>>) -> Response {
+    let parts = options.health.parts();
+    let well = parts.values().all(Option::is_none);
+    let named = parts.into_iter().map(|(part, fault)| {
+        let state = match fault {
+            None => json!({"status": "ok"}),
+            Some(why) => json!({"status": "fault", "message": why}),
+        };
+        (part.to_owned(), state)
+    });
+    answer(well, named.collect())
+}
+
+fn answer(well: bool, parts: Map<String, Value>) -> Response {
+    let (code, status) = if well { (StatusCode::OK, "ok") } else { (StatusCode::SERVICE_UNAVAILABLE, "fault") };
+    let body = json!({"status": status, "parts": parts}).to_string();
+    (code, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
+}

@@ -1,0 +1,266 @@
+//! A process of the service: the roles that it was asked for, side by side, from the config to a clean end.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinSet;
+use tracing::info;
+use uuid::Uuid;
+
+use crate::config::{Config, Role, Roles};
+use crate::domain::Instant;
+use crate::events::Rules;
+use crate::http::{self, AdminOptions};
+use crate::store::{self, Settled, Store, StoreError};
+use crate::stream::{self, Control, StreamError, topics};
+use crate::telemetry::metrics::{BROKER, PrometheusHandle, STORE};
+use crate::telemetry::{Health, metrics};
+use crate::{relay, worker};
+
+/// How long to wait for a connection to the store.
+const STORE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Ledger rows that a replay reads at once.
+const REPLAY_PAGE: usize = 5_000;
+/// Batches that exist at a time, over all partitions.
+const BATCHES: usize = 8;
+/// How long roles may take to end.
+const FAREWELL: Duration = Duration::from_secs(8);
+
+/// Why a process of the service ended, or did not start: one line for a person.
+#[derive(Debug, thiserror::Error)]
+pub enum ServiceError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// Kafka.
+    #[error(transparent)]
+    Stream(#[from] StreamError),
+    /// A port.
+    #[error(transparent)]
+    Bind(#[from] http::BindError),
+    /// What the config says differs from what the store was made with.
+    #[error("{key} is {configured}, but the store was made with {settled}; set it back, or begin with an empty store")]
+    Settled {
+        /// The config key, or what else it is.
+        key: &'static str,
+        /// What is asked for now.
+        configured: String,
+        /// What the store was made with.
+        settled: String,
+    },
+    /// A role ended by an error.
+    #[error("{0}")]
+    Role(String),
+}
+
+/// The way to the store that a config names.
+pub fn store_options(config: &Config) -> Result<store::Options, crate::config::ConfigError> {
+    Ok(store::Options {
+        url: config.store_url()?.expose().to_owned(),
+        read_url: config.store.read_url.as_ref().map(|url| url.expose().to_owned()),
+        connections: config.store.connections.get(),
+        read_connections: config.store.read_connections.get(),
+        timeout: STORE_TIMEOUT,
+    })
+}
+
+/// The way to Kafka that a config names.
+pub fn stream_options(config: &Config) -> Result<stream::Options, crate::config::ConfigError> {
+    Ok(stream::Options {
+        bootstrap_servers: config.bootstrap_servers()?.to_string(),
+        group: config.kafka.group.to_string(),
+        properties: config.kafka.properties.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
+        usage_topic: config.topics.usage.to_string(),
+        assignments_topic: config.topics.assignments.to_string(),
+        alerts_topic: config.topics.alerts.to_string(),
+    })
+}
+
+/// The parts of a process before it runs.
+pub struct Service {
+    config: Config,
+    roles: Roles,
+    store: Arc<dyn Store>,
+    store_id: Uuid,
+    /// How many partitions the topics have; for worker and relay.
+    topics: Option<(stream::Options, topics::Checked)>,
+    admin: TcpListener,
+    health: Health,
+}
+
+impl Service {
+    /// Finds everything that the roles need, so that what is wrong shows at the start.
+    pub async fn prepare(
+        config: Config,
+        roles: Roles,
+        store: Arc<dyn Store>,
+        stream: Option<stream::Options>,
+    ) -> Result<Service, ServiceError> {
+        let admin = http::bind("admin.listen", "--admin-listen", config.admin.listen.0).await?;
+        let health = Health::new();
+        health.expect(STORE);
+        store.migrate().await?;
+        let store_id = store.deployment().await?.store_id;
+        health.ok(STORE);
+        let topics = match stream {
+            None => None,
+            Some(stream) => {
+                let options = stream.clone();
+                let checking = tokio::task::spawn_blocking(move || topics::check(&options));
+                let checked = checking.await.map_err(|panic| ServiceError::Role(panic.to_string()))??;
+                health.ok(BROKER);
+                settle(&config, store.as_ref(), checked.partitions).await?;
+                Some((stream, checked))
+            }
+        };
+        Ok(Service { config, roles, store, store_id, topics, admin, health })
+    }
+
+    /// Where metrics and health are told.
+    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
+        self.admin.local_addr().ok()
+    }
+
+    /// Runs until `stop` turns true or a role fails. The worker ends first, so that the relay can still publish what it
+    /// raised.
+    pub async fn run(self, metrics: PrometheusHandle, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
+        let Service { config, roles, store, store_id, topics, admin, health } = self;
+        let (end_worker, (end_rest, rest)) = (Control::new(), watch::channel(false));
+        let raised = Arc::new(Notify::new());
+        let mut running: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
+        let upkeep = tokio::spawn(metrics::upkeep(metrics.clone()));
+        let options = AdminOptions { metrics: Box::new(move || metrics.render()), health: health.clone() };
+        let serving = http::serve_admin(admin, options, rest.clone());
+        running.spawn(async { (ADMIN, serving.await.map_err(|error| error.to_string())) });
+        let mut working = false;
+        if let Some((stream, checked)) = topics {
+            if roles.has(Role::Worker) {
+                working = true;
+                let options = worker_options(&config, &store, store_id, &stream, checked.partitions, &raised, &health);
+                let control = end_worker.clone();
+                running.spawn(async { (WORKER, worker::run(options, control).await) });
+            }
+            if roles.has(Role::Relay) {
+                let options = relay::Options {
+                    store: store.clone(),
+                    store_id,
+                    stream,
+                    partitioner: config.kafka.partitioner,
+                    alerts_partitions: checked.alerts_partitions,
+                    raised,
+                    health,
+                };
+                running.spawn(async { (RELAY, relay::run(options, rest).await) });
+            }
+        }
+        let stopped = async {
+            // A sender that is gone means the same.
+            let _ = stop.wait_for(|stop| *stop).await;
+        };
+        let mut result = Ok(());
+        tokio::select! {
+            () = stopped => info!("ending"),
+            Some(ended) = running.join_next() => result = Err(failure(ended)),
+        }
+        end_worker.stop();
+        let ending = async {
+            while working && !running.is_empty() && result.is_ok() {
+                match running.join_next().await {
+                    Some(Ok((WORKER, Ok(())))) | None => break,
+                    Some(ended) => result = Err(failure(ended)),
+                }
+            }
+            // Whoever listens to it is gone already then.
+            let _ = end_rest.send(true);
+            while let Some(ended) = running.join_next().await {
+                if !matches!(ended, Ok((_, Ok(())))) && result.is_ok() {
+                    result = Err(failure(ended));
+                }
+            }
+            result
+        };
+        let result = tokio::time::timeout(FAREWELL, ending).await;
+        upkeep.abort();
+        result.unwrap_or_else(|_| Err(ServiceError::Role(format!("not all ended within {FAREWELL:?}"))))
+    }
+}
+
+const ADMIN: &str = "admin server";
+const WORKER: &str = "worker";
+const RELAY: &str = "relay";
+
+/// What a role's end says, if the others did not ask for it.
+fn failure(ended: Result<(&'static str, Result<(), String>), tokio::task::JoinError>) -> ServiceError {
+    ServiceError::Role(match ended {
+        Ok((role, Ok(()))) => format!("{role}: ended without being told to"),
+        Ok((_, Err(line))) => line,
+        Err(panic) => format!("a role failed: {panic}"),
+    })
+}
+
+fn worker_options(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    store_id: Uuid,
+    stream: &stream::Options,
+    partitions: i32,
+    raised: &Arc<Notify>,
+    health: &Health,
+) -> worker::Options {
+    let cache_bytes = usize::try_from(config.worker.cache_bytes.bytes()).unwrap_or(usize::MAX);
+    let per_partition = cache_bytes / usize::try_from(partitions).unwrap_or(1).max(1);
+    let context = worker::Context {
+        store: store.clone(),
+        store_id,
+        calendar: config.time_zone.calendar().clone(),
+        partitions,
+        thresholds: config.alerts.thresholds.0.clone(),
+        alert_source: config.alerts.source.to_string(),
+        topics: [stream.usage_topic.clone(), stream.assignments_topic.clone()],
+        now,
+        cache_bytes: per_partition,
+        replay_page: REPLAY_PAGE,
+        health: health.clone(),
+    };
+    worker::Options {
+        context: Arc::new(context),
+        rules: Rules {
+            partitioner: config.kafka.partitioner,
+            partitions,
+            max_future: config.max_future.duration(),
+            retention: config.retention.duration(),
+        },
+        limits: worker::BatchLimits {
+            records: usize::try_from(config.worker.batch_records.get()).unwrap_or(usize::MAX),
+            bytes: usize::try_from(config.worker.batch_bytes.bytes()).unwrap_or(usize::MAX),
+            batches: BATCHES,
+        },
+        stream: stream.clone(),
+        raised: raised.clone(),
+        health: health.clone(),
+    }
+}
+
+/// The wall clock.
+fn now() -> Instant {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    Instant::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+/// Settles what the store's rows depend on, or holds the config against what was settled before.
+async fn settle(config: &Config, store: &dyn Store, partitions: i32) -> Result<(), ServiceError> {
+    let wanted =
+        Settled { partitions, partitioner: config.kafka.partitioner, time_zone: config.time_zone.name().to_owned() };
+    let settled = store.settle(&wanted).await?;
+    let differ = [
+        ("the topics' number of partitions", wanted.partitions.to_string(), settled.partitions.to_string()),
+        ("kafka.partitioner", wanted.partitioner.name().to_owned(), settled.partitioner.name().to_owned()),
+        ("time_zone", wanted.time_zone, settled.time_zone),
+    ];
+    match differ.into_iter().find(|(_, configured, settled)| configured != settled) {
+        Some((key, configured, settled)) => Err(ServiceError::Settled { key, configured, settled }),
+        None => Ok(()),
+    }
+}

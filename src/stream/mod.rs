@@ -1,0 +1,81 @@
+//! Kafka, by librdkafka: the two input topics to a [`Sink`], alerts to their topic and back, and the topics themselves.
+//!
+//! Everything here blocks its thread (only [`topics::create`] is async) and knows nothing of the store, of accounts or
+//! of what a record holds. Positions come from the caller: no offset is ever taken from Kafka's group, nor by default.
+
+pub mod alerts;
+mod client;
+mod consumer;
+mod control;
+pub mod embedded;
+mod ends;
+mod group;
+mod options;
+pub mod producer;
+pub mod record;
+pub mod topics;
+mod watchdog;
+
+pub use consumer::{Sink, Start, consume};
+pub use control::Control;
+pub use ends::Ends;
+pub use options::Options;
+
+/// Which of a partition pair's two topics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Input {
+    /// `usage-events`, whatever its name is.
+    Usage,
+    /// `assignment-events`, whatever its name is.
+    Assignments,
+}
+
+/// Told how the brokers are, so that health can say it.
+pub trait Notices: Send + Sync + 'static {
+    /// Nothing can be consumed for now, and why; librdkafka goes on trying. May be told again with another reason.
+    fn broker_away(&self, why: &str);
+    /// It can again.
+    fn broker_back(&self);
+}
+
+/// What can go wrong with Kafka, in one line for a person. Never holds a secret.
+#[derive(Debug, thiserror::Error)]
+pub enum StreamError {
+    /// A property or its value is wrong; trying again does not help.
+    #[error("kafka.properties: {0}")]
+    Config(String),
+    /// No broker answers, or not in time; trying again may help.
+    #[error("kafka: {0}")]
+    Away(String),
+    /// A topic is not there, or is not as it must be.
+    #[error("{0}")]
+    Topic(String),
+    /// The topic does not hold the offset to go on from: it was cut off by retention, or the topic was made anew.
+    #[error("topic {topic}, partition {partition}: offset {offset}, where to go on, is not there{}", Held(held))]
+    NoOffset {
+        /// The topic, by name.
+        topic: String,
+        /// The partition.
+        partition: i32,
+        /// The next offset to consume.
+        offset: i64,
+        /// The first offset that the partition holds and the one after its last, where the broker told them.
+        held: Option<(i64, i64)>,
+    },
+    /// Trying again does not help.
+    #[error("kafka: {0}")]
+    Failed(String),
+}
+
+/// What a partition holds, as the end of a sentence.
+struct Held<'a>(&'a Option<(i64, i64)>);
+
+impl std::fmt::Display for Held<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some((low, high)) if low == high => write!(f, "; the partition is empty and goes on at {high}"),
+            Some((low, high)) => write!(f, "; the partition holds {low} to {}", high - 1),
+            None => Ok(()),
+        }
+    }
+}
