@@ -1,5 +1,6 @@
 //! A process of the service: the roles that it was asked for, side by side, from the config to a clean end.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use uuid::Uuid;
 use crate::config::{Config, Role, Roles};
 use crate::domain::Instant;
 use crate::events::Rules;
-use crate::http::{self, AdminOptions};
+use crate::http::auth::Keys;
+use crate::http::{self, AdminOptions, QueryOptions};
 use crate::store::{self, Settled, Store, StoreError};
 use crate::stream::{self, Control, StreamError, topics};
 use crate::telemetry::metrics::{BROKER, PrometheusHandle, STORE};
@@ -87,6 +89,8 @@ pub struct Service {
     /// How many partitions the topics have; for worker and relay.
     topics: Option<(stream::Options, topics::Checked)>,
     admin: TcpListener,
+    /// For the reader: where the query is answered, and what tokens are held against.
+    query: Option<(TcpListener, Keys)>,
     health: Health,
 }
 
@@ -99,6 +103,12 @@ impl Service {
         stream: Option<stream::Options>,
     ) -> Result<Service, ServiceError> {
         let admin = http::bind("admin.listen", "--admin-listen", config.admin.listen.0).await?;
+        let query = if roles.has(Role::Reader) {
+            let listener = http::bind("http.listen", "--listen", config.http.listen.0).await?;
+            Some((listener, keys(&config)?))
+        } else {
+            None
+        };
         let health = Health::new();
         health.expect(STORE);
         store.migrate().await?;
@@ -115,18 +125,18 @@ impl Service {
                 Some((stream, checked))
             }
         };
-        Ok(Service { config, roles, store, store_id, topics, admin, health })
+        Ok(Service { config, roles, store, store_id, topics, admin, query, health })
     }
 
-    /// Where metrics and health are told.
-    pub fn admin_address(&self) -> Option<std::net::SocketAddr> {
-        self.admin.local_addr().ok()
+    /// Where the query is answered, if it is.
+    pub fn query_address(&self) -> Option<SocketAddr> {
+        self.query.as_ref().and_then(|(listener, _)| listener.local_addr().ok())
     }
 
     /// Runs until `stop` turns true or a role fails. The worker ends first, so that the relay can still publish what it
     /// raised.
     pub async fn run(self, metrics: PrometheusHandle, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
-        let Service { config, roles, store, store_id, topics, admin, health } = self;
+        let Service { config, roles, store, store_id, topics, admin, query, health } = self;
         let (end_worker, (end_rest, rest)) = (Control::new(), watch::channel(false));
         let raised = Arc::new(Notify::new());
         let mut running: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
@@ -134,6 +144,12 @@ impl Service {
         let options = AdminOptions { metrics: Box::new(move || metrics.render()), health: health.clone() };
         let serving = http::serve_admin(admin, options, rest.clone());
         running.spawn(async { (ADMIN, serving.await.map_err(|error| error.to_string())) });
+        if let Some((listener, keys)) = query {
+            let calendar = config.time_zone.calendar().clone();
+            let serving =
+                http::serve_query(listener, QueryOptions { store: store.clone(), calendar, keys }, rest.clone());
+            running.spawn(async { (READER, serving.await.map_err(|error| error.to_string())) });
+        }
         let mut working = false;
         if let Some((stream, checked)) = topics {
             if roles.has(Role::Worker) {
@@ -188,6 +204,7 @@ impl Service {
 }
 
 const ADMIN: &str = "admin server";
+const READER: &str = "reader";
 const WORKER: &str = "worker";
 const RELAY: &str = "relay";
 
@@ -198,6 +215,12 @@ fn failure(ended: Result<(&'static str, Result<(), String>), tokio::task::JoinEr
         Ok((_, Err(line))) => line,
         Err(panic) => format!("a role failed: {panic}"),
     })
+}
+
+/// What the query's tokens are held against.
+fn keys(config: &Config) -> Result<Keys, ServiceError> {
+    let secret = config.hs256_secret().map_err(|error| ServiceError::Role(error.to_string()))?;
+    Ok(Keys::hs256(secret.expose(), config.auth.audience.as_deref(), config.auth.issuer.as_deref()))
 }
 
 fn worker_options(

@@ -11,8 +11,8 @@ mod needs;
 mod roles;
 mod schema;
 mod sources;
-mod store_url;
 mod thresholds;
+mod url;
 mod values;
 
 #[cfg(test)]
@@ -26,9 +26,9 @@ pub use needs::Needs;
 pub use roles::{Role, Roles};
 pub use schema::{Admin, Alerts, Auth, Config, Http, Kafka, Log, LogFormat, LogLevel, Store, Topics, Worker};
 pub use sources::Sources;
-pub use store_url::{StoreKind, StoreUrl};
 pub use thresholds::Thresholds;
-pub use values::{Listen, Properties, Secret, Servers, Size, Span, Text, TopicName, WebUrl, Whole, Zone};
+pub use url::{StoreKind, StoreUrl, WebUrl};
+pub use values::{Listen, Properties, Secret, Servers, Size, Span, Text, TopicName, Whole, Zone};
 
 /// What is wrong with the configuration, in one line for a person. Never holds a secret.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -138,12 +138,14 @@ fn told(figment: &Figment, key: &str, why: &str) -> ConfigError {
 
 /// A value as it may be shown.
 fn shown(key: &str, value: &Value) -> String {
+    let redacted = || values::REDACTED.to_owned();
     if key == "auth.hs256_secret" || key.starts_with(keys::PROPERTIES) {
-        return values::REDACTED.to_owned();
+        return redacted();
     }
     match value.as_str() {
-        Some(url) if key.ends_with("url") => format!("\"{}\"", store_url::redacted(url).escape_debug()),
+        Some(text) if key.ends_with("url") => format!("\"{}\"", url::redacted(text).escape_debug()),
+        None if key.ends_with("url") => redacted(),
         Some(text) => format!("\"{}\"", text.escape_debug()),
-        None => serde_json::to_string(value).unwrap_or_else(|_| "?".to_owned()),
+        None => serde_json::to_string(value).unwrap_or_else(|_| redacted()),
     }
 }

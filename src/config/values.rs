@@ -62,17 +62,10 @@ text!(
     /// Where Kafka is: `host:port`, several with commas between.
     Servers,
     "host:port, or several with commas between, such as \"kafka-1:9092,kafka-2:9092\"",
-    |text| text.split(',').all(|server| match server.trim().rsplit_once(':') {
-        Some((host, port)) => !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port > 0),
+    |text| text.split(',').all(|server| match server.rsplit_once(':') {
+        Some((host, port)) => !host.is_empty() && !host.contains(char::is_whitespace) && port.parse::<u16>().is_ok_and(|port| port > 0),
         None => false,
     })
-);
-
-text!(
-    /// An address on the web.
-    WebUrl,
-    "an http:// or https:// address",
-    |text| ["http://", "https://"].iter().any(|scheme| text.strip_prefix(scheme).is_some_and(|rest| !rest.is_empty()))
 );
 
 /// A whole number from `MIN` to `MAX`.

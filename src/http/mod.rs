@@ -1,7 +1,17 @@
 //! HTTP: the query for portals and billing, and the endpoints for operators. Two servers on two addresses.
 
 mod admin;
+mod answer;
+pub mod auth;
+mod grammar;
+mod openapi;
+mod query;
+mod rows;
 mod server;
 
+#[cfg(test)]
+mod tests;
+
 pub use admin::{AdminOptions, serve_admin};
+pub use query::{QueryOptions, serve_query};
 pub use server::{BindError, bind};

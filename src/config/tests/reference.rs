@@ -8,7 +8,7 @@ const REFERENCE: &str = include_str!("../../../config/headroom.toml");
 #[test]
 fn secrets_are_never_shown() {
     let file = "[store]\nurl = \"postgres://u:s3cret@db/x\"\nread_url = \"postgres:///x?password=s3cret\"\n\
-                [auth]\nhs256_secret = \"s3cret\"\n[kafka.properties]\n\"sasl.username\" = \"shown\"\n\
+                [auth]\nhs256_secret = \"s3cret\"\njwks_url = \"https://u:s3cret@keys/\"\n[kafka.properties]\n\"sasl.username\" = \"shown\"\n\
                 \"sasl.password\" = \"s3cret\"\nssl.key.password = \"s3cret\"\nssl.key.pem = \"s3cret\"\n\
                 sasl.oauthbearer.client.secret = \"s3cret\"\nsasl.oauthbearer.config = \"s3cret\"";
     let config = from_file(file);
@@ -20,6 +20,7 @@ fn secrets_are_never_shown() {
     assert_eq!(config.store_url().map(StoreUrl::expose), Ok("postgres://u:s3cret@db/x"));
     for (file, line) in [
         ("auth.hs256_secret = 12345", "auth.hs256_secret = [redacted] (file FILE): wants text"),
+        ("store.url = [\"postgres://u:s3cret@db/x\"]", "store.url = [redacted] (file FILE): wants text"),
         ("auth.hs256_secret = \"\"", "auth.hs256_secret = [redacted] (file FILE): wants text that is not empty"),
         (
             "kafka.properties.sasl.password = [\"s3cret\"]",

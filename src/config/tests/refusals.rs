@@ -26,6 +26,7 @@ fn bad_values_of_the_file_are_one_line() {
         ("kafka.bootstrap_servers", "\"\"", servers),
         ("kafka.bootstrap_servers", "\"kafka\"", servers),
         ("kafka.bootstrap_servers", "\"kafka:9092,\"", servers),
+        ("kafka.bootstrap_servers", "\"a:1, b:2\"", servers),
         ("kafka.bootstrap_servers", "[\"kafka:9092\"]", "wants text"),
         ("kafka.group", "\"\"", "wants text that is not empty"),
         ("kafka.group", "true", "wants text"),

@@ -1,4 +1,5 @@
-//! Where the store is. The rest of the address is for the database's own driver to judge.
+//! Addresses that may hold a password, which is never shown. What lies behind their scheme is for those to judge who
+//! connect.
 
 use std::fmt;
 
@@ -48,8 +49,6 @@ impl TryFrom<String> for StoreUrl {
     }
 }
 
-/// The address as it may be shown, whether or not it is a good one: without the password before the `@` and in the
-/// query. Where the address is odd, rather too much is hidden than too little.
 impl fmt::Display for StoreUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&redacted(&self.url))
@@ -68,7 +67,43 @@ impl Serialize for StoreUrl {
     }
 }
 
-/// An address without its passwords.
+/// An address on the web. Its password is never shown.
+#[derive(Clone, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct WebUrl(String);
+
+impl WebUrl {
+    /// The whole address with its password, for the one place that connects.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for WebUrl {
+    type Error = &'static str;
+
+    fn try_from(url: String) -> Result<WebUrl, &'static str> {
+        match url.split_once("://") {
+            Some(("http" | "https", rest)) if !rest.is_empty() => Ok(WebUrl(url)),
+            _ => Err("wants an http:// or https:// address"),
+        }
+    }
+}
+
+impl fmt::Debug for WebUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&redacted(&self.0))
+    }
+}
+
+impl Serialize for WebUrl {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&redacted(&self.0))
+    }
+}
+
+/// An address as it may be shown, whether or not it is a good one: without the password before the `@` and in the query.
+/// Where it is odd, rather too much is hidden than too little.
 pub(super) fn redacted(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").map_or(("", url), |(scheme, rest)| (scheme, rest));
     let (user, place) = rest.rsplit_once('@').unwrap_or(("", rest));

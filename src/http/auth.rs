@@ -1,0 +1,275 @@
+//! Tokens: who asks, and which rows there are for them (`domain.md section 8`).
+
+use jsonwebtoken::errors::ErrorKind;
+use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use serde::Deserialize;
+use serde::de::{self, Deserializer, SeqAccess, Visitor};
+
+use super::answer::Refused;
+
+/// The scope that the query asks for.
+const SCOPE: &str = "balances:read";
+/// How far clocks may be apart, in seconds.
+const LEEWAY: u64 = 30;
+
+/// What tokens are held against.
+pub struct Keys {
+    key: DecodingKey,
+    validation: Validation,
+}
+
+impl Keys {
+    /// Tokens signed by HS256 with this secret; `aud` and `iss` are held against what is configured.
+    pub fn hs256(secret: &str, audience: Option<&str>, issuer: Option<&str>) -> Keys {
+        let mut validation = Validation::new(Algorithm::HS256);
+        validation.leeway = LEEWAY;
+        validation.validate_nbf = true;
+        validation.validate_aud = audience.is_some();
+        let mut required = vec!["exp"];
+        if let Some(audience) = audience {
+            validation.set_audience(&[audience]);
+            required.push("aud");
+        }
+        if let Some(issuer) = issuer {
+            validation.set_issuer(&[issuer]);
+            required.push("iss");
+        }
+        validation.set_required_spec_claims(&required);
+        Keys { key: DecodingKey::from_secret(secret.as_bytes()), validation }
+    }
+
+    /// What the bearer of an `Authorization` header may see.
+    pub(super) fn judge(&self, header: Option<&[u8]>) -> Result<Grant, Refused> {
+        let header = header.ok_or_else(|| unauthorized("Authorization: is missing; send \"Bearer <token>\""))?;
+        let header = std::str::from_utf8(header).map_err(|_| unauthorized("Authorization: is no text"))?;
+        let token = header
+            .split_once(' ')
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim_matches(' '))
+            .ok_or_else(|| unauthorized("Authorization: is not of the form \"Bearer <token>\""))?;
+        let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
+        let claims = claims.map_err(|error| unauthorized(fault(error.kind())))?.claims;
+        if !claims.scope.split(' ').any(|scope| scope == SCOPE) {
+            return Err(Refused::Forbidden(format!("scope: the token lacks {SCOPE}")));
+        }
+        Ok(Grant {
+            customers: claims.customer_ids.map(|ids| ids.0),
+            contract_owners: claims.contract_owner_ids.map(|ids| ids.0),
+        })
+    }
+}
+
+fn unauthorized(message: &str) -> Refused {
+    Refused::Unauthorized(message.to_owned())
+}
+
+/// What is wrong with a token, without a word of it.
+fn fault(kind: &ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::ExpiredSignature => "token: has expired (exp)",
+        ErrorKind::ImmatureSignature => "token: is not good yet (nbf)",
+        ErrorKind::InvalidSignature => "token: is signed with another key",
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => "token: is not signed by HS256",
+        ErrorKind::InvalidAudience => "token: is for another audience (aud)",
+        ErrorKind::InvalidIssuer => "token: is of another issuer (iss)",
+        ErrorKind::MissingRequiredClaim(_) => {
+            "token: lacks a claim that it must have: exp, or aud or iss where configured"
+        }
+        ErrorKind::Json(_) => "token: a claim is of another shape than it must have",
+        _ => "token: is no JSON Web Token",
+    }
+}
+
+/// Which rows a token opens: those within both lists, and all where there is none.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Grant {
+    /// Sorted.
+    pub(super) customers: Option<Vec<i64>>,
+    /// Sorted.
+    pub(super) contract_owners: Option<Vec<i64>>,
+}
+
+impl Grant {
+    pub(super) fn allows_customer(&self, customer: i64) -> bool {
+        self.customers.as_ref().is_none_or(|ids| ids.binary_search(&customer).is_ok())
+    }
+
+    pub(super) fn allows_owner(&self, owner: Option<i64>) -> bool {
+        self.contract_owners.as_ref().is_none_or(|ids| owner.is_some_and(|owner| ids.binary_search(&owner).is_ok()))
+    }
+}
+
+/// The claims that are looked at. `exp` and `nbf` are here for their shape; their values are judged by the validation.
+#[derive(Debug, Deserialize)]
+struct Claims {
+    #[serde(rename = "exp")]
+    _exp: serde_json::Number,
+    #[serde(rename = "nbf", default)]
+    _nbf: Option<serde_json::Number>,
+    #[serde(default, deserialize_with = "text_or_null")]
+    scope: String,
+    #[serde(default)]
+    customer_ids: Option<Ids>,
+    #[serde(default)]
+    contract_owner_ids: Option<Ids>,
+}
+
+fn text_or_null<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    Ok(Option::<String>::deserialize(deserializer)?.unwrap_or_default())
+}
+
+/// A list of ids, each a JSON integer or a text of digits; sorted.
+#[derive(Debug)]
+struct Ids(Vec<i64>);
+
+impl<'de> Deserialize<'de> for Ids {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Ids, D::Error> {
+        struct List;
+        impl<'de> Visitor<'de> for List {
+            type Value = Ids;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("a list of ids")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Ids, A::Error> {
+                let mut ids = Vec::new();
+                while let Some(Id(id)) = sequence.next_element()? {
+                    ids.push(id);
+                }
+                ids.sort_unstable();
+                Ok(Ids(ids))
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
+struct Id(i64);
+
+impl<'de> Deserialize<'de> for Id {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Id, D::Error> {
+        struct Either;
+        impl Visitor<'_> for Either {
+            type Value = Id;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an id")
+            }
+
+            fn visit_u64<E: de::Error>(self, id: u64) -> Result<Id, E> {
+                i64::try_from(id).map(Id).map_err(|_| E::custom("is no id"))
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Id, E> {
+                Err(E::custom("is no id"))
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<Id, E> {
+                let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+                digits.then(|| text.parse().ok()).flatten().map(Id).ok_or_else(|| E::custom("is no id"))
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jsonwebtoken::{EncodingKey, Header};
+    use serde_json::{Value, json};
+
+    const SECRET: &str = "a-secret-of-some-thirty-two-bytes";
+
+    fn token(claims: &Value, algorithm: Algorithm, secret: &str) -> String {
+        let key = EncodingKey::from_secret(secret.as_bytes());
+        jsonwebtoken::encode(&Header::new(algorithm), claims, &key).expect("plain claims")
+    }
+
+    fn judged(claims: &Value) -> Result<Grant, Refused> {
+        let keys = Keys::hs256(SECRET, None, None);
+        keys.judge(Some(format!("Bearer {}", token(claims, Algorithm::HS256, SECRET)).as_bytes()))
+    }
+
+    fn now() -> i64 {
+        i64::try_from(jsonwebtoken::get_current_timestamp()).expect("not before 1970")
+    }
+
+    fn claims(more: &Value) -> Value {
+        let mut claims = json!({"exp": now() + 3600, "scope": "a balances:read b"});
+        for (name, value) in more.as_object().expect("an object") {
+            claims[name] = value.clone();
+        }
+        claims
+    }
+
+    #[test]
+    fn good_tokens_say_which_rows_there_are() {
+        for (more, customers, owners) in [
+            (json!({}), None, None),
+            (json!({"customer_ids": null, "contract_owner_ids": null, "nbf": null, "aud": "any"}), None, None),
+            (json!({"customer_ids": [17, "4", 9]}), Some(vec![4, 9, 17]), None),
+            (json!({"customer_ids": [], "contract_owner_ids": ["1"]}), Some(vec![]), Some(vec![1])),
+            (json!({"exp": now() - 20, "nbf": now() + 20}), None, None),
+        ] {
+            let grant = Grant { customers, contract_owners: owners };
+            assert_eq!(judged(&claims(&more)), Ok(grant), "{more}");
+        }
+    }
+
+    #[test]
+    fn bad_tokens_are_told_apart() {
+        for (more, message) in [
+            (json!({"exp": now() - 40}), "token: has expired (exp)"),
+            (json!({"nbf": now() + 40}), "token: is not good yet (nbf)"),
+            (json!({"exp": null}), "token: a claim is of another shape than it must have"),
+            (json!({"exp": "soon"}), "token: a claim is of another shape than it must have"),
+            (json!({"nbf": "soon"}), "token: a claim is of another shape than it must have"),
+            (json!({"scope": ["balances:read"]}), "token: a claim is of another shape than it must have"),
+            (json!({"customer_ids": 17}), "token: a claim is of another shape than it must have"),
+            (json!({"customer_ids": "17"}), "token: a claim is of another shape than it must have"),
+            (json!({"customer_ids": [1.5]}), "token: a claim is of another shape than it must have"),
+            (json!({"customer_ids": [-1]}), "token: a claim is of another shape than it must have"),
+            (json!({"customer_ids": ["x"]}), "token: a claim is of another shape than it must have"),
+            (json!({"customer_ids": [null]}), "token: a claim is of another shape than it must have"),
+        ] {
+            let refused = judged(&claims(&more)).expect_err("bad");
+            assert_eq!(refused, Refused::Unauthorized(message.to_owned()), "{more}");
+        }
+        for scope in [json!(null), json!(""), json!("balances:readx"), json!("BALANCES:READ")] {
+            let refused = judged(&claims(&json!({"scope": scope}))).expect_err("bad");
+            assert!(matches!(refused, Refused::Forbidden(_)), "{scope}: {refused:?}");
+        }
+    }
+
+    #[test]
+    fn another_key_algorithm_audience_or_issuer_is_bad() {
+        let keys = Keys::hs256(SECRET, Some("portal"), Some("idp"));
+        let judge = |claims: &Value, algorithm, secret: &str| {
+            keys.judge(Some(format!("Bearer {}", token(claims, algorithm, secret)).as_bytes()))
+        };
+        let good = claims(&json!({"aud": ["portal", "x"], "iss": "idp"}));
+        assert_eq!(judge(&good, Algorithm::HS256, SECRET), Ok(Grant::default()));
+        assert!(judge(&good, Algorithm::HS384, SECRET).is_err());
+        assert!(judge(&good, Algorithm::HS256, "another").is_err());
+        for bad in [json!({"aud": "x", "iss": "idp"}), json!({"aud": "portal", "iss": "x"}), json!({})] {
+            assert!(judge(&claims(&bad), Algorithm::HS256, SECRET).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_algorithm_and_no_token_are_bad() {
+        let keys = Keys::hs256(SECRET, None, None);
+        // {"alg":"none","typ":"JWT"} . {"exp":99999999999,"scope":"balances:read"} .
+        let none =
+            "Bearer eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0.eyJleHAiOjk5OTk5OTk5OTk5LCJzY29wZSI6ImJhbGFuY2VzOnJlYWQifQ.";
+        for header in
+            [None, Some(none), Some(""), Some("Bearer"), Some("Bearer "), Some("Basic x"), Some("Bearer a.b.c")]
+        {
+            let refused = keys.judge(header.map(str::as_bytes)).expect_err("bad");
+            assert!(matches!(refused, Refused::Unauthorized(_)), "{header:?}");
+        }
+        assert!(keys.judge(Some(b"Bearer \xff")).is_err());
+    }
+}

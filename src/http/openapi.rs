@@ -1,0 +1,182 @@
+//! The query's description, OpenAPI 3.1, at `/openapi.json`: made from the types and parameters below.
+
+use axum::http::StatusCode;
+use axum::response::Response;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
+
+use super::answer::json_response;
+
+/// The path of the description.
+pub(super) const PATH: &str = "/openapi.json";
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "headroom",
+        description = "Inclusive usage balances: how much is left of each customer's bundles.",
+        license(name = "Apache-2.0", identifier = "Apache-2.0")
+    ),
+    paths(balances),
+    modifiers(&Bearer)
+)]
+struct Description;
+
+/// The token that the query asks for.
+struct Bearer;
+
+impl utoipa::Modify for Bearer {
+    fn modify(&self, openapi: &mut utoipa::openapi::OpenApi) {
+        let components = openapi.components.get_or_insert_with(Default::default);
+        let scheme = SecurityScheme::Http(Http::builder().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build());
+        components.add_security_scheme("bearer", scheme);
+    }
+}
+
+/// Inclusive usage balances, a row for each bill run, customer and UPI
+///
+/// Without billRunId the rows are those of the open bill runs. Ids are one id each, or `in:1,2,3`; all given must hold.
+#[utoipa::path(
+    get,
+    path = "/inclusive-usage-balances",
+    operation_id = "getInclusiveUsageBalances",
+    security(("bearer" = [])),
+    params(
+        ("page" = i32, Query, minimum = 1, description = "From 1"),
+        ("pageSize" = i32, Query, minimum = 1, maximum = 1000, description = "Rows of a page"),
+        ("sort" = Option<String>, Query, description = "Comma list of top-level scalar fields, each with `:desc` to turn it or `:asc`; default `billRunId,usageProductInventoryId`, which also break ties"),
+        ("fields" = Option<String>, Query, description = "Comma list of the top-level fields to return"),
+        ("customerId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Rows of these customers"),
+        ("siteId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Rows of UPIs at these sites"),
+        ("usageProductInventoryId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Rows of these UPIs"),
+        ("billRunId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Rows of these bill runs, whatever their status"),
+        ("assignmentId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Only these assignments; rows left empty go"),
+        ("inclusiveUsagePlanId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Only assignments of these plans; rows left empty go"),
+        ("componentId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Only these components; rows left empty go"),
+        ("Prefer" = Option<String>, Header, description = "`count=exact` adds X-Total-Count")
+    ),
+    responses(
+        (status = 200, description = "A page of rows; an empty list past the last one", body = Vec<Row>, headers(
+            ("Link" = String, description = "RFC 8288, relative: `first` always, `prev` from page 2, `next` when a further row exists"),
+            ("X-Total-Count" = Option<i64>, description = "All rows after filters and token, when preferred"),
+            ("Preference-Applied" = Option<String>, description = "`count=exact`, when preferred")
+        )),
+        (status = 400, description = "A parameter is unknown, given twice, empty or wrong", body = Error),
+        (status = 401, description = "No token, or a bad or expired one", body = Error),
+        (status = 403, description = "The token's scope lacks balances:read", body = Error),
+        (status = 414, description = "The URL is too long", body = Error),
+        (status = 503, description = "The store does not answer; Retry-After says when to ask again", body = Error)
+    )
+)]
+#[expect(dead_code, reason = "utoipa describes paths by functions; the answer itself is made in query.rs")]
+fn balances() {}
+
+/// What is left for one UPI in one bill run
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "a description")]
+struct Row {
+    bill_run_id: Option<i64>,
+    #[schema(format = Date)]
+    period_start_date: Option<String>,
+    #[schema(format = Date)]
+    period_end_date: Option<String>,
+    usage_product_inventory_id: Option<i64>,
+    inclusive_usage_balance_assignments: Option<Vec<Assignment>>,
+}
+
+/// An assignment that covers the UPI
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "a description")]
+struct Assignment {
+    assignment_id: i64,
+    assignment_level: Level,
+    #[schema(format = Date)]
+    assignment_start_date: String,
+    /// null when it is open
+    #[schema(required, format = Date)]
+    assignment_end_date: Option<String>,
+    inclusive_usage_plan_id: i64,
+    components: Vec<Component>,
+}
+
+/// To whom a plan is given
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "UPPERCASE")]
+#[expect(dead_code, reason = "a description")]
+enum Level {
+    Inventory,
+    Site,
+    Customer,
+}
+
+/// A bucket; numbers are exact decimals with at most 6 decimals
+#[derive(utoipa::ToSchema)]
+#[schema(rename_all = "camelCase")]
+#[expect(dead_code, reason = "a description")]
+struct Component {
+    component_id: i64,
+    /// Whether the allowance is money, in the minor currency unit
+    by_value: bool,
+    charging_type: ChargingType,
+    allowance: f64,
+    remaining: f64,
+    /// `yyyy-MM-dd HH:mm:ss`: the window's first second
+    start_date: String,
+    /// `yyyy-MM-dd HH:mm:ss`: the last second before expiry
+    end_date: String,
+}
+
+/// Seconds, megabytes of 10^6 bytes, or a count
+#[derive(utoipa::ToSchema)]
+#[expect(
+    dead_code,
+    clippy::upper_case_acronyms,
+    non_camel_case_types,
+    reason = "a description, in the words of the wire"
+)]
+enum ChargingType {
+    DURATION,
+    MB,
+    ONE_OFF,
+}
+
+/// Why a request was not answered
+#[derive(utoipa::ToSchema)]
+#[expect(dead_code, reason = "a description")]
+struct Error {
+    error: String,
+    message: String,
+}
+
+/// The description as JSON.
+fn text() -> String {
+    Description::openapi().to_json().expect("a description always has a JSON form")
+}
+
+/// Answers `/openapi.json`.
+pub(super) async fn document() -> Response {
+    json_response(StatusCode::OK, text())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::Value;
+
+    #[test]
+    fn it_describes_every_parameter_and_field() {
+        let document: Value = serde_json::from_str(&super::text()).expect("JSON");
+        assert!(document["openapi"].as_str().is_some_and(|version| version.starts_with("3.1")));
+        let parameters =
+            document["paths"]["/inclusive-usage-balances"]["get"]["parameters"].as_array().expect("a list");
+        let names: Vec<&str> = parameters.iter().filter_map(|parameter| parameter["name"].as_str()).collect();
+        for name in super::super::grammar::PARAMETERS {
+            assert!(names.contains(&name), "{name}");
+        }
+        let row = &document["components"]["schemas"]["Row"]["properties"];
+        for field in super::super::grammar::Field::ALL {
+            assert!(row[field.name()].is_object(), "{}", field.name());
+        }
+    }
+}

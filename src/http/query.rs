@@ -1,0 +1,195 @@
+//! `GET /inclusive-usage-balances`: token, parameters, rows, page.
+
+use std::sync::Arc;
+use std::time::Instant as Clock;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use metrics::histogram;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tracing::{error, warn};
+
+use super::answer::{Refused, json_response};
+use super::auth::{Grant, Keys};
+use super::grammar::{self, Field, Query};
+use super::rows::{self, AssignmentEntry, Row};
+use super::{openapi, server};
+use crate::domain::{Calendar, Date};
+use crate::store::{ReadView, Selection, Store, StoreError};
+use crate::telemetry::metrics::HTTP_DURATION;
+
+/// The path of the query.
+pub(super) const PATH: &str = "/inclusive-usage-balances";
+/// The longest URL that is read, in bytes.
+const MOST_URL: usize = 32 * 1024;
+
+/// What the query answers from.
+pub struct QueryOptions {
+    /// Where balances are.
+    pub store: Arc<dyn Store>,
+    /// Where local days begin.
+    pub calendar: Calendar,
+    /// What tokens are held against.
+    pub keys: Keys,
+}
+
+/// Serves until `stop` turns true.
+pub async fn serve_query(
+    listener: TcpListener,
+    options: QueryOptions,
+    stop: watch::Receiver<bool>,
+) -> Result<(), std::io::Error> {
+    server::serve(listener, router(options), stop).await
+}
+
+/// The routes of the query's server.
+pub(super) fn router(options: QueryOptions) -> Router {
+    let no_method = || async { Refused::MethodNotAllowed("this path takes GET and HEAD".to_owned()) };
+    Router::new()
+        .route(PATH, get(balances).fallback(no_method))
+        .route(openapi::PATH, get(openapi::document).fallback(no_method))
+        .fallback(|uri: Uri| async move {
+            let path: String = uri.path().chars().take(100).collect();
+            Refused::NotFound(format!("{path}: there is nothing here; try {PATH} or {}", openapi::PATH))
+        })
+        .layer(middleware::from_fn(limit_url))
+        .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Refused::Internal.into_response()))
+        .layer(middleware::from_fn(measure))
+        .layer(CompressionLayer::new())
+        .with_state(Arc::new(options))
+}
+
+async fn limit_url(request: Request, next: Next) -> Response {
+    let length = request.uri().path_and_query().map_or(0, |text| text.as_str().len());
+    if length > MOST_URL {
+        return Refused::UriTooLong(format!("the URL has {length} bytes; {MOST_URL} are the most")).into_response();
+    }
+    next.run(request).await
+}
+
+/// Records how long each answer took, by a route that does not depend on what was asked.
+async fn measure(request: Request, next: Next) -> Response {
+    let began = Clock::now();
+    let route = [PATH, openapi::PATH].into_iter().find(|path| *path == request.uri().path()).unwrap_or("other");
+    let method = match request.method().as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        _ => "other",
+    };
+    let response = next.run(request).await;
+    let status = response.status().as_u16().to_string();
+    histogram!(HTTP_DURATION, "route" => route, "method" => method, "status" => status).record(began.elapsed());
+    response
+}
+
+async fn balances(State(options): State<Arc<QueryOptions>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refused> {
+    let mut tokens = headers.get_all(header::AUTHORIZATION).iter();
+    let token = tokens.next();
+    if tokens.next().is_some() {
+        return Err(Refused::Unauthorized("Authorization: is given twice".to_owned()));
+    }
+    let grant = options.keys.judge(token.map(HeaderValue::as_bytes))?;
+    let query = grammar::read(uri.query().unwrap_or_default()).map_err(Refused::BadRequest)?;
+    let view = options.store.read(&selection(&query, &grant)).await.map_err(|error| match error {
+        StoreError::Unavailable(line) => {
+            warn!("query: {line}");
+            Refused::Unavailable
+        }
+        StoreError::Failed(line) => {
+            error!("query: {line}");
+            Refused::Internal
+        }
+    })?;
+    let counted = headers.get_all("prefer").iter().any(|value| value.to_str().is_ok_and(wants_count));
+    // Rows of many accounts are work for a thread that no other answer waits for.
+    let answering = tokio::task::spawn_blocking(move || page(&options, &query, &grant, &view, counted));
+    answering.await.map_err(|_| Refused::Internal)
+}
+
+/// Which accounts can have rows for this query and token.
+fn selection(query: &Query, grant: &Grant) -> Selection {
+    let customers = match (&query.filters.customers, &grant.customers) {
+        (Some(asked), Some(_)) => Some(asked.iter().copied().filter(|id| grant.allows_customer(*id)).collect()),
+        (asked, allowed) => asked.clone().or_else(|| allowed.clone()),
+    };
+    Selection { customers, lines: query.filters.lines.clone() }
+}
+
+/// Whether a `Prefer` header asks for the number of all rows.
+fn wants_count(value: &str) -> bool {
+    value.split(',').any(|preference| {
+        // What follows a semicolon are parameters of a preference, not further ones.
+        let preference = preference.split(';').next().unwrap_or_default();
+        let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
+        name.trim().eq_ignore_ascii_case("count") && value.trim().trim_matches('"').eq_ignore_ascii_case("exact")
+    })
+}
+
+fn page(options: &QueryOptions, query: &Query, grant: &Grant, view: &ReadView, counted: bool) -> Response {
+    let rows = rows::standing(view, &options.calendar, query, grant);
+    let size = usize::try_from(query.page_size).unwrap_or(usize::MAX);
+    let start = usize::try_from(query.page - 1).unwrap_or(usize::MAX).saturating_mul(size).min(rows.len());
+    let end = start.saturating_add(size).min(rows.len());
+    let bodies: Vec<RowBody> = rows[start..end].iter().map(|row| body_of(row, options, query)).collect();
+    let body = serde_json::to_string(&bodies).expect("plain values always have a JSON form");
+    let mut response = json_response(StatusCode::OK, body);
+    let headers = response.headers_mut();
+    if let Ok(link) = HeaderValue::from_str(&links(query, end < rows.len())) {
+        headers.insert(header::LINK, link);
+    }
+    if counted {
+        headers.insert("x-total-count", HeaderValue::from(rows.len()));
+        headers.insert("preference-applied", HeaderValue::from_static("count=exact"));
+    }
+    response
+}
+
+/// A row as it is answered: the fields asked for.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RowBody {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bill_run_id: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period_start_date: Option<Date>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    period_end_date: Option<Date>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    usage_product_inventory_id: Option<i64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    inclusive_usage_balance_assignments: Option<Vec<AssignmentEntry>>,
+}
+
+fn body_of(row: &Row<'_>, options: &QueryOptions, query: &Query) -> RowBody {
+    let run = row.run();
+    let wanted = |field: Field| query.fields.as_ref().is_none_or(|fields| fields.contains(&field));
+    RowBody {
+        bill_run_id: wanted(Field::BillRunId).then_some(run.id),
+        period_start_date: wanted(Field::PeriodStartDate).then_some(run.period_start),
+        period_end_date: wanted(Field::PeriodEndDate).then_some(run.period_end),
+        usage_product_inventory_id: wanted(Field::UsageProductInventoryId).then(|| row.upi()),
+        inclusive_usage_balance_assignments: wanted(Field::Assignments)
+            .then(|| row.assignments(&options.calendar, &query.filters)),
+    }
+}
+
+/// `first` always, `prev` from page 2, `next` when a further row exists; all other parameters are kept (RFC 8288).
+fn links(query: &Query, further: bool) -> String {
+    let link = |page: i32, relation: &str| format!("<{PATH}?page={page}&{}>; rel=\"{relation}\"", query.others);
+    let mut links = vec![link(1, "first")];
+    if query.page > 1 {
+        links.push(link(query.page - 1, "prev"));
+    }
+    if further {
+        links.push(link(query.page.saturating_add(1), "next"));
+    }
+    links.join(", ")
+}
