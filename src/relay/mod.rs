@@ -8,7 +8,7 @@
 mod term;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::gauge;
 use tokio::sync::{Notify, watch};
@@ -16,15 +16,15 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use crate::domain::Partitioner;
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 use crate::stream;
 use crate::telemetry::{Health, metrics as names};
 use term::{Term, TermEnd};
 
 /// How long a lease holds, in seconds. It is kept up every third of that.
-const LEASE: u32 = 9;
+const LEASE: u32 = 3;
 /// How long a waiting relay waits before it asks again, and one whose term ended before it begins anew.
-const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Its name in health.
 const PART: &str = "relay";
@@ -51,6 +51,7 @@ pub struct Options {
 pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<(), String> {
     let holder = Uuid::new_v4();
     let options = Arc::new(options);
+    let began = Instant::now();
     while !*stop.borrow() {
         match options.store.lease(holder, LEASE).await {
             Ok(true) => {
@@ -64,15 +65,26 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
                     }
                 }
             }
-            Ok(false) => options.health.ok(PART),
+            Ok(false) => {
+                options.health.ok(PART);
+                // Only the active relay speaks of the outbox. But the lease may be a dead one's until it ran out once.
+                let alone = began.elapsed() < Duration::from_secs(u64::from(LEASE));
+                let waiting = if alone { waiting(options.store.as_ref()).await.unwrap_or(0) } else { 0 };
+                gauge!(names::OUTBOX).set(waiting as f64);
+            }
             Err(error) => options.health.fault(PART, &error.to_string()),
         }
-        // Only the active relay speaks of the outbox.
-        gauge!(names::OUTBOX).set(0);
         tokio::select! {
             () = tokio::time::sleep(PAUSE) => {}
             _ = stop.changed() => {}
         }
     }
     Ok(())
+}
+
+/// How many alerts the store does not know to be published.
+async fn waiting(store: &dyn Store) -> Result<i64, StoreError> {
+    let raised: i64 = store.outbox_numbers().await?.iter().map(|last| last.value).sum();
+    let published: i64 = store.relay_state().await?.numbers.iter().map(|known| known.value).sum();
+    Ok((raised - published).max(0))
 }

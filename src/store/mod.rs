@@ -9,6 +9,7 @@
 mod hex;
 mod postgres;
 mod rows;
+mod sqlite;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -43,6 +44,7 @@ pub fn connect(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
     let scheme = options.url.split(':').next().unwrap_or_default();
     match scheme {
         "postgres" | "postgresql" => Ok(Arc::new(postgres::Postgres::open(options)?)),
+        "sqlite" => Ok(Arc::new(sqlite::Sqlite::open(options)?)),
         _ => Err(StoreError::Failed(format!("store.url: \"{scheme}:\" is not known; use postgres:// or sqlite://"))),
     }
 }

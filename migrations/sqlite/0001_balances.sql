@@ -1,0 +1,182 @@
+-- The tables of headroom on SQLite: those of PostgreSQL (migrations/postgres says more), with instants as microseconds
+-- since 1970, dates as days since then, event keys as 16 bytes, and sums that pass 64 bits as text.
+
+-- One row: the store's identity, and what its rows depend on (null until a worker has settled it).
+CREATE TABLE deployment (
+  id          INTEGER PRIMARY KEY CHECK (id = 1),
+  store_id    BLOB NOT NULL,
+  partitions  INTEGER,
+  partitioner TEXT,
+  time_zone   TEXT
+) STRICT;
+
+-- Where each partition pair goes on; the row that fences its writers.
+CREATE TABLE progress (
+  partition          INTEGER PRIMARY KEY,
+  epoch              INTEGER NOT NULL,
+  usage_offset       INTEGER NOT NULL,
+  assignments_offset INTEGER NOT NULL,
+  outbox_number      INTEGER NOT NULL
+) STRICT;
+
+-- Control totals. Sums pass 64 bits.
+CREATE TABLE totals (
+  partition               INTEGER PRIMARY KEY,
+  counted                 INTEGER NOT NULL,
+  held                    INTEGER NOT NULL,
+  reversed                INTEGER NOT NULL,
+  crossed                 INTEGER NOT NULL,
+  recovered               INTEGER NOT NULL,
+  quantity                TEXT NOT NULL, -- by charging type: DURATION, MB, ONE_OFF
+  drawn                   TEXT NOT NULL,
+  drawn_by_value          TEXT NOT NULL
+) STRICT;
+
+-- Sources of events, each known in the ledger by its number. BLOB: a source may hold any character.
+CREATE TABLE source (
+  partition INTEGER NOT NULL,
+  number    INTEGER NOT NULL,
+  source    BLOB NOT NULL,
+  PRIMARY KEY (partition, number)
+) STRICT;
+
+-- All usage ever accepted. Columns stand in an order that leaves no gaps.
+CREATE TABLE ledger (
+  customer_id INTEGER NOT NULL,
+  start_time  INTEGER NOT NULL,
+  event_key   BLOB NOT NULL,
+  partition   INTEGER NOT NULL,
+  source      INTEGER NOT NULL,           -- 0: the source stands at the end of the body
+  state       INTEGER NOT NULL,        -- 0 counted, 1 held, 2 reversed, 3 held and reversed
+  body        BLOB NOT NULL,         -- the packed event; its first byte is the form's version
+  draws       BLOB NOT NULL,         -- what it took: pairs of slot and amount
+  PRIMARY KEY (partition, customer_id, start_time, event_key)
+) STRICT;
+
+-- What was reversed. `pending`: its event has not come.
+CREATE TABLE reversal (
+  customer_id INTEGER NOT NULL,
+  start_time  INTEGER NOT NULL,
+  event_key   BLOB NOT NULL,
+  partition   INTEGER NOT NULL,
+  pending     INTEGER NOT NULL,
+  PRIMARY KEY (partition, customer_id, start_time, event_key)
+) STRICT;
+CREATE INDEX reversal_pending ON reversal (partition, customer_id) WHERE pending;
+
+-- Every customer ever heard of; version is null without a customer.changed.
+CREATE TABLE customer (
+  customer_id       INTEGER NOT NULL,
+  version           INTEGER,
+  billing_cycle_id  INTEGER,
+  contract_owner_id INTEGER,
+  partition         INTEGER NOT NULL,
+  next_slot         INTEGER NOT NULL,
+  PRIMARY KEY (partition, customer_id)
+) STRICT;
+
+-- The highest version of each assignment; fact is null when that version removed it.
+CREATE TABLE assignment (
+  customer_id   INTEGER NOT NULL,
+  assignment_id INTEGER NOT NULL,
+  version       INTEGER NOT NULL,
+  scope         INTEGER,               -- the site of a SITE, the line of an INVENTORY assignment
+  partition     INTEGER NOT NULL,
+  level         INTEGER NOT NULL,    -- 0 INVENTORY, 1 SITE, 2 CUSTOMER
+  fact          TEXT,
+  PRIMARY KEY (partition, customer_id, level, assignment_id)
+) STRICT;
+CREATE INDEX assignment_line ON assignment (scope) WHERE level = 0;
+
+-- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...).
+CREATE TABLE line (
+  customer_id                INTEGER NOT NULL,
+  usage_product_inventory_id INTEGER NOT NULL,
+  version                    INTEGER,
+  site_id                    INTEGER,
+  usage_product_id           INTEGER,
+  last_start_time            INTEGER,
+  last_event_key             BLOB,
+  last_site_id               INTEGER,
+  last_usage_product_id      INTEGER,
+  partition                  INTEGER NOT NULL,
+  PRIMARY KEY (partition, customer_id, usage_product_inventory_id)
+) STRICT;
+CREATE INDEX line_id ON line (usage_product_inventory_id);
+
+-- The buckets that something drew from. No column that changes is indexed, so that all updates stay on their page.
+CREATE TABLE bucket (
+  customer_id     INTEGER NOT NULL,
+  assignment_id   INTEGER NOT NULL,
+  component_id    INTEGER NOT NULL,
+  window_start    INTEGER NOT NULL,
+  allowance       INTEGER NOT NULL,
+  remaining       INTEGER NOT NULL,
+  mark_start_time INTEGER,        -- the greatest position among the events that drew from it
+  mark_event_key  BLOB,
+  partition       INTEGER NOT NULL,
+  slot            INTEGER NOT NULL,
+  level           INTEGER NOT NULL,
+  charging_type   INTEGER NOT NULL,  -- 0 DURATION, 1 MB, 2 ONE_OFF
+  by_value        INTEGER NOT NULL,
+  PRIMARY KEY (partition, customer_id, slot)
+) STRICT;
+
+-- Bill runs, as each partition has applied them. `home`: the partition that the fact came in on.
+CREATE TABLE bill_run (
+  partition         INTEGER NOT NULL,
+  bill_run_id       INTEGER NOT NULL,
+  version           INTEGER NOT NULL,
+  billing_cycle_id  INTEGER NOT NULL,
+  period_start_date INTEGER NOT NULL,
+  period_end_date   INTEGER NOT NULL,
+  usage_from_date   INTEGER NOT NULL,
+  usage_until_date  INTEGER NOT NULL,
+  status            INTEGER NOT NULL, -- 0 OPEN, 1 CLOSED, 2 FINALIZED
+  home              INTEGER NOT NULL,
+  PRIMARY KEY (partition, bill_run_id)
+) STRICT;
+
+-- Alerts on their way to Kafka, numbered under the progress row.
+CREATE TABLE outbox (
+  number      INTEGER NOT NULL,
+  customer_id INTEGER NOT NULL,
+  partition   INTEGER NOT NULL,
+  body        TEXT NOT NULL,
+  PRIMARY KEY (partition, number)
+) STRICT;
+
+-- Records refused, whole.
+CREATE TABLE dead_letter (
+  partition        INTEGER NOT NULL,
+  topic            TEXT NOT NULL,
+  "offset"         INTEGER NOT NULL,
+  record_timestamp INTEGER,            -- milliseconds since 1970
+  created_at       INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+  put_back_at      INTEGER,
+  reason           TEXT NOT NULL,
+  detail           TEXT NOT NULL,
+  key              BLOB,
+  value            BLOB,
+  headers          TEXT NOT NULL,     -- JSON: pairs of a name and a value in hexadecimal, or null
+  PRIMARY KEY (partition, topic, "offset")
+) STRICT;
+
+-- Who may be the active relay, and until when.
+CREATE TABLE relay_lease (
+  id     INTEGER PRIMARY KEY CHECK (id = 1),
+  holder BLOB NOT NULL,
+  until  INTEGER NOT NULL
+) STRICT;
+
+-- A lower bound of what is on the alerts topic: for each input partition the last alert's number, ...
+CREATE TABLE relay_number (
+  partition INTEGER PRIMARY KEY,
+  number    INTEGER NOT NULL
+) STRICT;
+
+-- ... and for each of the topic's own partitions the offset after those.
+CREATE TABLE relay_offset (
+  partition   INTEGER PRIMARY KEY,
+  next_offset INTEGER NOT NULL
+) STRICT;

@@ -1,0 +1,189 @@
+//! The store on SQLite: one process with all roles, for the demo and small installations.
+//!
+//! The same tables and the same behaviour as PostgreSQL's, statement by row rather than by list: there is no server to
+//! wait for. One connection writes; readers see whole commits through the write-ahead log.
+
+mod read;
+mod write;
+
+use std::str::FromStr;
+
+use async_trait::async_trait;
+use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::{ConnectOptions, Row};
+use uuid::Uuid;
+
+use super::{
+    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, LedgerKey, LedgerRow, OfCustomer, Options,
+    Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken,
+};
+use crate::domain::{AccountImage, Partitioner, Position, Totals};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// An SQLite database.
+pub(super) struct Sqlite {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    /// The file, for errors.
+    place: String,
+}
+
+impl Sqlite {
+    /// Opens the file at the first use, making it if it is not there.
+    pub(super) fn open(options: &Options) -> Result<Sqlite, StoreError> {
+        let connect = SqliteConnectOptions::from_str(&options.url)
+            .map_err(|_| StoreError::Failed("store.url is no sqlite://path URL".to_owned()))?
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(options.timeout)
+            .disable_statement_logging();
+        let place = connect.get_filename().display().to_string();
+        let pool =
+            |connections: u32| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(options.timeout);
+        let readers = pool(options.read_connections).connect_lazy_with(connect.clone());
+        Ok(Sqlite { writer: pool(1).connect_lazy_with(connect), readers, place })
+    }
+
+    fn error(&self, error: &sqlx::Error) -> StoreError {
+        let line = format!("{}: {}", self.place, error.to_string().replace('\n', " "));
+        // 5, 6: busy and locked. 10, 13: input and output, and a full disk.
+        let passing = match error {
+            sqlx::Error::Database(fault) => {
+                let code = fault.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0) & 0xff;
+                [5, 6, 10, 13].contains(&code)
+            }
+            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+            _ => false,
+        };
+        if passing { StoreError::Unavailable(line) } else { StoreError::Failed(line) }
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        MIGRATIONS.run(&self.writer).await.map_err(|error| match error {
+            MigrateError::VersionMissing(version) => StoreError::Failed(format!(
+                "{}: its schema (migration {version}) is newer than this program; run the version that made it",
+                self.place
+            )),
+            MigrateError::Execute(error) => self.error(&error),
+            error => StoreError::Failed(format!("{}: {error}", self.place)),
+        })?;
+        sqlx::query("INSERT INTO deployment (id, store_id) VALUES (1, ?) ON CONFLICT DO NOTHING")
+            .bind(Uuid::new_v4())
+            .execute(&self.writer)
+            .await
+            .map_err(|error| self.error(&error))?;
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        sqlx::query("SELECT 1").execute(&self.readers).await.map_err(|error| self.error(&error))?;
+        Ok(())
+    }
+
+    async fn deployment(&self) -> Result<Deployment, StoreError> {
+        let found = async {
+            let row = sqlx::query("SELECT store_id, partitions, partitioner, time_zone FROM deployment WHERE id = 1")
+                .fetch_one(&self.writer)
+                .await?;
+            let settled = match row.try_get::<Option<i32>, _>("partitions")? {
+                None => None,
+                Some(partitions) => {
+                    let partitioner: String = row.try_get("partitioner")?;
+                    let partitioner = Partitioner::from_name(&partitioner)
+                        .ok_or_else(|| sqlx::Error::Protocol(format!("deployment.partitioner: \"{partitioner}\"")))?;
+                    Some(Settled { partitions, partitioner, time_zone: row.try_get("time_zone")? })
+                }
+            };
+            Ok(Deployment { store_id: row.try_get("store_id")?, settled })
+        };
+        found.await.map_err(|error: sqlx::Error| match &error {
+            sqlx::Error::Database(fault) if fault.message().starts_with("no such table") => {
+                StoreError::Failed(format!("{}: it has no tables yet; run headroom migrate", self.place))
+            }
+            error => self.error(error),
+        })
+    }
+
+    async fn settle(&self, settled: &Settled) -> Result<Settled, StoreError> {
+        write::settle(&self.writer, settled).await.map_err(|error| self.error(&error))?;
+        self.deployment()
+            .await?
+            .settled
+            .ok_or_else(|| StoreError::Failed(format!("{}: nothing is settled", self.place)))
+    }
+
+    async fn take(&self, partition: i32) -> Result<Taken, StoreError> {
+        read::take(&self.writer, partition).await.map_err(|error| self.error(&error))
+    }
+
+    async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError> {
+        let mut connection = self.writer.acquire().await.map_err(|error| self.error(&error))?;
+        let mut images = Vec::new();
+        for customer in customers {
+            let image = read::account(&mut connection, partition, *customer).await;
+            images.extend(image.map_err(|error| self.error(&error))?);
+        }
+        Ok(images)
+    }
+
+    async fn known_usage(&self, partition: i32, keys: &[LedgerKey]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+        read::known_usage(&self.writer, partition, keys).await.map_err(|error| self.error(&error))
+    }
+
+    async fn usage_after(
+        &self,
+        partition: i32,
+        customer: i64,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let rows = read::usage_after(&self.writer, partition, customer, after, limit).await;
+        rows.map_err(|error| self.error(&error))
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {
+        match write::commit(&self.writer, commit).await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(CommitError::Fenced(commit.partition)),
+            Err(error) => Err(CommitError::Store(self.error(&error))),
+        }
+    }
+
+    async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
+        read::home_bill_runs(&self.readers).await.map_err(|error| self.error(&error))
+    }
+
+    async fn lease(&self, holder: Uuid, seconds: u32) -> Result<bool, StoreError> {
+        write::lease(&self.writer, holder, seconds).await.map_err(|error| self.error(&error))
+    }
+
+    async fn relay_state(&self) -> Result<RelayState, StoreError> {
+        read::relay_state(&self.readers).await.map_err(|error| self.error(&error))
+    }
+
+    async fn outbox_numbers(&self) -> Result<Vec<Partitioned<i64>>, StoreError> {
+        read::outbox_numbers(&self.readers).await.map_err(|error| self.error(&error))
+    }
+
+    async fn outbox(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<AlertRow>, StoreError> {
+        read::outbox(&self.readers, partition, after, limit).await.map_err(|error| self.error(&error))
+    }
+
+    async fn published(&self, published: &Published) -> Result<(), StoreError> {
+        write::published(&self.writer, published).await.map_err(|error| self.error(&error))
+    }
+
+    async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError> {
+        read::view(&self.readers, selection).await.map_err(|error| self.error(&error))
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        read::all_totals(&self.readers).await.map_err(|error| self.error(&error))
+    }
+}

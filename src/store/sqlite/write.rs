@@ -1,0 +1,332 @@
+//! Everything that is written to SQLite.
+
+use sqlx::sqlite::{SqliteConnection, SqlitePool};
+use sqlx::{Error, Sqlite, Transaction};
+use uuid::Uuid;
+
+use super::read::key_bytes;
+use crate::store::{Commit, Published, Settled, hex};
+
+/// Begins a transaction that may write from its first statement on, so that it never has to give way to another.
+async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, Error> {
+    pool.begin_with("BEGIN IMMEDIATE").await
+}
+
+/// Settles what can never change later, unless it is settled, and makes the rows of each partition.
+pub(super) async fn settle(pool: &SqlitePool, settled: &Settled) -> Result<(), Error> {
+    let mut transaction = begin(pool).await?;
+    sqlx::query(
+        "UPDATE deployment SET partitions = ?, partitioner = ?, time_zone = ? WHERE id = 1 AND partitions IS NULL",
+    )
+    .bind(settled.partitions)
+    .bind(settled.partitioner.name())
+    .bind(&settled.time_zone)
+    .execute(&mut *transaction)
+    .await?;
+    let partitions: i32 =
+        sqlx::query_scalar("SELECT partitions FROM deployment WHERE id = 1").fetch_one(&mut *transaction).await?;
+    for partition in 0..partitions {
+        sqlx::query("INSERT INTO progress VALUES (?, 0, 0, 0, 0) ON CONFLICT DO NOTHING")
+            .bind(partition)
+            .execute(&mut *transaction)
+            .await?;
+        sqlx::query("INSERT INTO totals VALUES (?, 0, 0, 0, 0, 0, '0,0,0', '0,0,0', '0,0,0') ON CONFLICT DO NOTHING")
+            .bind(partition)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await
+}
+
+/// Writes a commit, all of it or nothing; false when the partition has another owner.
+pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, Error> {
+    let mut transaction = begin(pool).await?;
+    let moved = sqlx::query(
+        "UPDATE progress SET usage_offset = ?, assignments_offset = ?, outbox_number = ? \
+         WHERE partition = ? AND epoch = ? AND usage_offset = ? AND assignments_offset = ?",
+    )
+    .bind(commit.next.usage)
+    .bind(commit.next.assignments)
+    .bind(commit.outbox_number)
+    .bind(commit.partition)
+    .bind(commit.epoch)
+    .bind(commit.from.usage)
+    .bind(commit.from.assignments)
+    .execute(&mut *transaction)
+    .await?;
+    if moved.rows_affected() != 1 {
+        return Ok(false);
+    }
+    usage(&mut transaction, commit).await?;
+    facts(&mut transaction, commit).await?;
+    buckets(&mut transaction, commit).await?;
+    rest(&mut transaction, commit).await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+async fn usage(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
+    for usage in &commit.usage {
+        sqlx::query(
+            "INSERT INTO ledger (partition, customer_id, start_time, event_key, source, state, body, draws) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(commit.partition)
+        .bind(usage.key.customer)
+        .bind(usage.key.position.start.micros())
+        .bind(key_bytes(usage.key.position.key))
+        .bind(usage.source)
+        .bind(usage.state.number())
+        .bind(&commit.bytes[usage.body.start as usize..usage.body.end as usize])
+        .bind(&commit.bytes[usage.draws.start as usize..usage.draws.end as usize])
+        .execute(&mut *connection)
+        .await?;
+    }
+    for change in &commit.usage_changes {
+        sqlx::query(
+            "UPDATE ledger SET state = ?, draws = ? \
+             WHERE partition = ? AND customer_id = ? AND start_time = ? AND event_key = ?",
+        )
+        .bind(change.state.number())
+        .bind(&change.draws)
+        .bind(commit.partition)
+        .bind(change.key.customer)
+        .bind(change.key.position.start.micros())
+        .bind(key_bytes(change.key.position.key))
+        .execute(&mut *connection)
+        .await?;
+    }
+    for reversal in &commit.reversals {
+        sqlx::query(
+            "INSERT INTO reversal (partition, customer_id, start_time, event_key, pending) VALUES (?, ?, ?, ?, ?) \
+             ON CONFLICT DO UPDATE SET pending = excluded.pending",
+        )
+        .bind(commit.partition)
+        .bind(reversal.key.customer)
+        .bind(reversal.key.position.start.micros())
+        .bind(key_bytes(reversal.key.position.key))
+        .bind(reversal.pending)
+        .execute(&mut *connection)
+        .await?;
+    }
+    for (number, source) in &commit.sources {
+        sqlx::query("INSERT INTO source (partition, number, source) VALUES (?, ?, ?)")
+            .bind(commit.partition)
+            .bind(number)
+            .bind(source.as_bytes())
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
+    for row in &commit.customers {
+        sqlx::query(
+            "INSERT OR REPLACE INTO customer (partition, customer_id, version, billing_cycle_id, contract_owner_id, \
+             next_slot) VALUES (?, ?, ?, ?, ?, ?)",
+        )
+        .bind(commit.partition)
+        .bind(row.customer)
+        .bind(row.fact.map(|fact| fact.0))
+        .bind(row.fact.map(|fact| fact.1.billing_cycle))
+        .bind(row.fact.and_then(|fact| fact.1.contract_owner))
+        .bind(row.next_slot)
+        .execute(&mut *connection)
+        .await?;
+    }
+    for of in &commit.assignments {
+        sqlx::query(
+            "INSERT OR REPLACE INTO assignment (partition, customer_id, level, assignment_id, version, scope, fact) \
+             VALUES (?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(commit.partition)
+        .bind(of.customer)
+        .bind(of.row.key.level.number())
+        .bind(of.row.key.id)
+        .bind(of.row.version)
+        .bind(of.row.assignment.as_ref().map(|assignment| assignment.scope))
+        .bind(of.row.fact_text())
+        .execute(&mut *connection)
+        .await?;
+    }
+    for of in &commit.lines {
+        let (fact, last) = (of.row.fact, of.row.last_usage);
+        sqlx::query(
+            "INSERT OR REPLACE INTO line (partition, customer_id, usage_product_inventory_id, version, site_id, \
+             usage_product_id, last_start_time, last_event_key, last_site_id, last_usage_product_id) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(commit.partition)
+        .bind(of.customer)
+        .bind(of.row.upi)
+        .bind(fact.map(|fact| fact.0))
+        .bind(fact.map(|fact| fact.1.site))
+        .bind(fact.map(|fact| fact.1.product))
+        .bind(last.map(|last| last.position.start.micros()))
+        .bind(last.map(|last| key_bytes(last.position.key)))
+        .bind(last.map(|last| last.site))
+        .bind(last.map(|last| last.product))
+        .execute(&mut *connection)
+        .await?;
+    }
+    for (customer, upi) in &commit.removed_lines {
+        sqlx::query("DELETE FROM line WHERE partition = ? AND customer_id = ? AND usage_product_inventory_id = ?")
+            .bind(commit.partition)
+            .bind(customer)
+            .bind(upi)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for (row, home) in &commit.bill_runs {
+        let run = &row.run;
+        sqlx::query(
+            "INSERT INTO bill_run (partition, bill_run_id, version, billing_cycle_id, period_start_date, \
+             period_end_date, usage_from_date, usage_until_date, status, home) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             ON CONFLICT DO UPDATE SET version = excluded.version, billing_cycle_id = excluded.billing_cycle_id, \
+             period_start_date = excluded.period_start_date, period_end_date = excluded.period_end_date, \
+             usage_from_date = excluded.usage_from_date, usage_until_date = excluded.usage_until_date, \
+             status = excluded.status, home = home OR excluded.home",
+        )
+        .bind(commit.partition)
+        .bind(run.id)
+        .bind(row.version)
+        .bind(run.billing_cycle)
+        .bind(run.period_start.days())
+        .bind(run.period_end.days())
+        .bind(run.usage_from.days())
+        .bind(run.usage_until.days())
+        .bind(run.status.number())
+        .bind(home)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn buckets(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
+    for of in commit.new_buckets.iter().chain(&commit.changed_buckets) {
+        let row = &of.row;
+        sqlx::query(
+            "INSERT OR REPLACE INTO bucket (partition, customer_id, slot, level, assignment_id, component_id, \
+             window_start, charging_type, by_value, allowance, remaining, mark_start_time, mark_event_key) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(commit.partition)
+        .bind(of.customer)
+        .bind(row.slot)
+        .bind(row.assignment.level.number())
+        .bind(row.assignment.id)
+        .bind(row.component)
+        .bind(row.window_start.micros())
+        .bind(row.charging_type.number())
+        .bind(row.by_value)
+        .bind(row.allowance.millionths())
+        .bind(row.remaining.millionths())
+        .bind(row.mark.map(|mark| mark.start.micros()))
+        .bind(row.mark.map(|mark| key_bytes(mark.key)))
+        .execute(&mut *connection)
+        .await?;
+    }
+    for (customer, slot) in &commit.removed_buckets {
+        sqlx::query("DELETE FROM bucket WHERE partition = ? AND customer_id = ? AND slot = ?")
+            .bind(commit.partition)
+            .bind(customer)
+            .bind(slot)
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn rest(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
+    for alert in &commit.alerts {
+        sqlx::query("INSERT INTO outbox (partition, number, customer_id, body) VALUES (?, ?, ?, ?)")
+            .bind(commit.partition)
+            .bind(alert.number)
+            .bind(alert.customer)
+            .bind(&alert.body)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for letter in &commit.dead_letters {
+        sqlx::query(
+            "INSERT INTO dead_letter (partition, topic, \"offset\", record_timestamp, reason, detail, key, value, \
+             headers) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(commit.partition)
+        .bind(&letter.topic)
+        .bind(letter.offset)
+        .bind(letter.timestamp)
+        .bind(letter.reason)
+        .bind(&letter.detail)
+        .bind(letter.key.as_deref())
+        .bind(letter.value.as_deref())
+        .bind(hex::headers_text(&letter.headers))
+        .execute(&mut *connection)
+        .await?;
+    }
+    let totals = &commit.totals;
+    let sums = |sums: &[i128; 3]| sums.map(|sum| sum.to_string()).join(",");
+    sqlx::query(
+        "UPDATE totals SET counted = ?, held = ?, reversed = ?, crossed = ?, recovered = ?, quantity = ?, drawn = ?, \
+         drawn_by_value = ? WHERE partition = ?",
+    )
+    .bind(totals.counted)
+    .bind(totals.held)
+    .bind(totals.reversed)
+    .bind(totals.crossed)
+    .bind(totals.recovered)
+    .bind(sums(&totals.quantity))
+    .bind(sums(&totals.drawn))
+    .bind(sums(&totals.drawn_by_value))
+    .bind(commit.partition)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Takes or keeps the relay's lease; false while another holds it.
+pub(super) async fn lease(pool: &SqlitePool, holder: Uuid, seconds: u32) -> Result<bool, Error> {
+    let taken = sqlx::query(
+        "INSERT INTO relay_lease (id, holder, until) VALUES (1, ?, unixepoch() + ?) \
+         ON CONFLICT DO UPDATE SET holder = excluded.holder, until = excluded.until \
+         WHERE holder = excluded.holder OR until < unixepoch()",
+    )
+    .bind(holder)
+    .bind(seconds)
+    .execute(pool)
+    .await?;
+    Ok(taken.rows_affected() == 1)
+}
+
+/// Notes what is on the alerts topic, never less than was noted before, and lets those alerts leave the outbox.
+pub(super) async fn published(pool: &SqlitePool, published: &Published) -> Result<(), Error> {
+    let mut transaction = begin(pool).await?;
+    for known in &published.numbers {
+        sqlx::query(
+            "INSERT INTO relay_number (partition, number) VALUES (?, ?) \
+             ON CONFLICT DO UPDATE SET number = max(number, excluded.number)",
+        )
+        .bind(known.partition)
+        .bind(known.value)
+        .execute(&mut *transaction)
+        .await?;
+        sqlx::query("DELETE FROM outbox WHERE partition = ? AND number <= ?")
+            .bind(known.partition)
+            .bind(known.value)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    for known in &published.offsets {
+        sqlx::query(
+            "INSERT INTO relay_offset (partition, next_offset) VALUES (?, ?) \
+             ON CONFLICT DO UPDATE SET next_offset = max(next_offset, excluded.next_offset)",
+        )
+        .bind(known.partition)
+        .bind(known.next)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await
+}
