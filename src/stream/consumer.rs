@@ -13,11 +13,10 @@ use std::time::{Duration, Instant};
 use rdkafka::consumer::base_consumer::PartitionQueue;
 use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::BorrowedMessage;
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::group::{Decision, Group, pairs};
-use super::{Control, Input, Notices, Options, StreamError, client};
+use super::{Control, Input, Notices, Options, Sink, Start, StreamError, client};
 
 /// How many records are taken from a queue before the next one's turn.
 const VISIT: usize = 500;
@@ -37,46 +36,6 @@ const ASK: Duration = Duration::from_secs(5);
 /// The pause before joining again, doubled each time up to the second; a membership that lasted starts anew.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 const LASTED: Duration = Duration::from_secs(30);
-
-/// Where to go on with a partition pair: the next offset of each topic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Start {
-    /// The partition pair.
-    pub partition: i32,
-    /// The next offset of usage events.
-    pub usage: i64,
-    /// The next offset of assignment events.
-    pub assignments: i64,
-}
-
-/// What the consumer thread feeds. All calls come from that thread.
-pub trait Sink: Send + 'static {
-    /// The group gave these partition pairs (none, when it has more members than partitions): takes them from the store
-    /// and says where to go on with each. Blocks, for less than `max.poll.interval.ms`. With an error nothing is
-    /// consumed; the group is left and joined again after a pause.
-    fn assigned(&mut self, partitions: &[i32]) -> Result<Vec<Start>, String>;
-
-    /// They are taken away, all that [`Sink::assigned`] was called with, even if it failed: finishes what is in hand.
-    /// Blocks, bounded as above.
-    fn revoked(&mut self, partitions: &[i32]);
-
-    /// How many records it takes now of a partition's input. After a none, [`Control::wake`] says that there is room.
-    fn room(&self, partition: i32, input: Input) -> usize;
-
-    /// A record, next in its partition's order.
-    fn record(&mut self, input: Input, message: &BorrowedMessage<'_>);
-
-    /// Everything before `offset` was given, and a read_committed reader is at the end there. May come again with a
-    /// higher offset and no record between, when only transactions' markers are.
-    fn at_end(&mut self, partition: i32, input: Input, offset: i64);
-
-    /// Every queue was looked into once: hands batches over.
-    fn round(&mut self);
-
-    /// The next offsets of partition pairs whose commits landed in the store since it was last asked. Kafka is told for
-    /// lag displays only.
-    fn committed(&mut self) -> Vec<Start>;
-}
 
 /// Consumes both input topics, which have `partitions` partitions each, until [`Control::stop`]; then gives the
 /// partitions back and leaves the group. Blocks its thread.

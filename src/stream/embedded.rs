@@ -1,8 +1,9 @@
 //! The demo's broker: librdkafka's mock cluster, in this process and in memory.
 //!
 //! It takes the same clients as a real one, with these differences. It keeps the last 5 MiB, or 100,000 batches, of
-//! each partition and silently drops what came before. A new group waits three seconds. Transactions fence and commit,
-//! but one that was taken back is seen by read_committed readers all the same. Topics cannot be made through it.
+//! each partition and silently drops what came before. A new group waits three seconds. Transactions commit, but no
+//! earlier producer is fenced, and what was taken back is seen by read_committed readers all the same: the one relay of
+//! the demo needs neither. Topics cannot be made through it.
 
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};

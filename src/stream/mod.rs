@@ -13,13 +13,15 @@ mod group;
 mod options;
 pub mod producer;
 pub mod record;
+mod sink;
 pub mod topics;
 mod watchdog;
 
-pub use consumer::{Sink, Start, consume};
+pub use consumer::consume;
 pub use control::Control;
 pub use ends::Ends;
 pub use options::Options;
+pub use sink::{Sink, Start};
 
 /// Which of a partition pair's two topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::{KafkaError, KafkaResult, RDKafkaErrorCode};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, Message, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, Producer, ProducerContext};
+use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 
 use super::client::{self, Complaints};
 use super::options::TRANSACTION_TIMEOUT;
@@ -97,7 +97,8 @@ impl ProducerContext for Deliveries {
 
 /// A transactional producer. All its calls block.
 pub struct AlertsProducer {
-    producer: BaseProducer<Deliveries>,
+    // Polled by a thread of its own: taking a transaction back waits for records that report themselves only then.
+    producer: ThreadedProducer<Deliveries>,
     watchdog: Watchdog,
     topic: String,
 }
@@ -106,14 +107,13 @@ impl AlertsProducer {
     /// Makes a producer and fences every earlier one with the same transactional id: what they have not committed by
     /// then is never seen. Blocks for up to ten seconds.
     pub fn new(options: &Options, transactional_id: &str) -> Result<AlertsProducer, StreamError> {
-        let producer: BaseProducer<Deliveries> =
+        let producer: ThreadedProducer<Deliveries> =
             client::create(&options.producer(transactional_id)?, Deliveries::default())?;
         let watchdog = Watchdog::start();
         let begun = {
             let _watched = watchdog.watch("init_transactions", HANG);
             producer.init_transactions(CALL)
         };
-        producer.poll(Duration::ZERO);
         begun.map_err(|error| {
             let what = format!("beginning as {transactional_id}");
             client::request_fault(&what, &error, &producer.context().complaints, &options.bootstrap_servers)
@@ -154,7 +154,7 @@ impl AlertsProducer {
                     return Err(self.abort(&format!("partition {}: {error}", alert.partition)));
                 }
                 record = back;
-                self.producer.poll(Duration::from_millis(10));
+                std::thread::sleep(Duration::from_millis(5));
             }
         }
         let flushed = {
@@ -190,12 +190,10 @@ impl AlertsProducer {
 
     /// Takes the open transaction back.
     fn abort(&self, why: &str) -> PublishError {
-        let done: KafkaResult<()> = {
+        let done = {
             let _watched = self.watchdog.watch("abort_transaction", HANG);
             self.producer.abort_transaction(CALL)
         };
-        // The records taken back report themselves.
-        self.producer.poll(Duration::ZERO);
         match done {
             Ok(()) => PublishError::Aborted(why.to_owned()),
             Err(error) => PublishError::Lost(format!("{why}; abort_transaction: {error}{}", self.cause())),

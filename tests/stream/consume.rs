@@ -1,0 +1,132 @@
+//! What one consumer is given.
+
+use std::time::Duration;
+
+use headroom::stream::{Ends, Input, Options, Start};
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _};
+use rdkafka::producer::Producer;
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+
+use crate::kafka::{open_transaction, produce, scene};
+use crate::sink::{Consumer, Shared};
+
+#[test]
+fn goes_on_where_the_sink_says_and_tells_kafka_what_is_committed() {
+    let options = scene();
+    produce(&options, &options.usage_topic, 1, 0..10);
+    produce(&options, &options.assignments_topic, 1, 0..5);
+    let shared = Shared::default();
+    shared.lock().next.extend([((1, Input::Usage), 4), ((1, Input::Assignments), 2)]);
+    let consumer = Consumer::start("one", &options, &shared);
+    shared.until("both ends are reached", |seen| {
+        seen.at_end.get(&(1, Input::Usage)) == Some(&10) && seen.at_end.get(&(1, Input::Assignments)) == Some(&5)
+    });
+    assert_eq!(shared.lock().records, 6 + 3);
+    shared.until("empty partitions are at their ends", |seen| seen.at_end.len() == 8);
+    // A record that comes to an idle consumer.
+    produce(&options, &options.usage_topic, 1, 10..11);
+    shared.until("it came", |seen| seen.next(1, Input::Usage) == 11);
+    consumer.stop().unwrap();
+    assert_eq!(shared.lock().owner.len(), 0);
+
+    let asked: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &options.bootstrap_servers)
+        .set("group.id", &options.group)
+        .create()
+        .unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition(&options.usage_topic, 1);
+    list.add_partition(&options.assignments_topic, 1);
+    let committed = asked.committed_offsets(list, Duration::from_secs(10)).unwrap();
+    let of = |topic: &str| committed.find_partition(topic, 1).unwrap().offset();
+    assert_eq!((of(&options.usage_topic), of(&options.assignments_topic)), (Offset::Offset(11), Offset::Offset(5)));
+}
+
+#[test]
+fn no_room_holds_records_back_and_loses_none() {
+    let options = scene();
+    let shared = Shared::default();
+    shared.lock().usage_room = Some(0);
+    for partition in 0..4 {
+        produce(&options, &options.usage_topic, partition, 0..20_000);
+    }
+    produce(&options, &options.assignments_topic, 0, 0..1);
+    let consumer = Consumer::start("one", &options, &shared);
+    shared.until("the other input goes on", |seen| seen.next(0, Input::Assignments) == 1);
+    assert_eq!(shared.lock().records, 1);
+    for room in [1, 7, 10_000] {
+        shared.lock().usage_room = Some(room);
+        consumer.control.wake();
+        let now = shared.lock().records;
+        shared.until("some came", |seen| seen.records > now);
+    }
+    shared.until("all came", |seen| (0..4).all(|partition| seen.next(partition, Input::Usage) == 20_000));
+    consumer.stop().unwrap();
+    assert_eq!(shared.lock().records, 80_001);
+}
+
+#[test]
+fn the_end_is_where_a_read_committed_reader_is() {
+    let options = scene();
+    produce(&options, &options.usage_topic, 0, 0..3);
+    let shared = Shared::default();
+    let consumer = Consumer::start("one", &options, &shared);
+    let ends = Ends::new(&options).unwrap();
+    let usage_end = || ends.of(&[0]).unwrap()[0].usage;
+
+    // Three records, then two of an open transaction: the end is before them.
+    let open = open_transaction(&options, &options.usage_topic, 0, 2);
+    shared.until("the end is reached", |seen| seen.at_end.get(&(0, Input::Usage)) == Some(&3));
+    assert_eq!(usage_end(), 3);
+    assert_eq!(shared.lock().records, 3);
+
+    // Taken back: two records that are never given, and a marker.
+    open.abort_transaction(Duration::from_secs(30)).unwrap();
+    shared.until("the end moves past them", |seen| seen.at_end.get(&(0, Input::Usage)) == Some(&6));
+    assert_eq!(usage_end(), 6);
+    assert_eq!(shared.lock().records, 3);
+
+    // Committed: one record at 6, and a marker.
+    let open = open_transaction(&options, &options.usage_topic, 0, 1);
+    open.commit_transaction(Duration::from_secs(30)).unwrap();
+    shared.until("the end moves past the marker", |seen| seen.at_end.get(&(0, Input::Usage)) == Some(&8));
+    assert_eq!(shared.lock().records, 4);
+    assert_eq!(
+        ends.of(&[3, 0]).unwrap(),
+        [Start { partition: 3, usage: 0, assignments: 0 }, Start { partition: 0, usage: 8, assignments: 0 }]
+    );
+    consumer.stop().unwrap();
+}
+
+fn line_of_a_start_at(options: &Options, partition: i32, usage: i64) -> String {
+    let shared = Shared::default();
+    shared.lock().next.insert((partition, Input::Usage), usage);
+    let line = Consumer::start("one", options, &shared).end().unwrap_err().to_string();
+    assert_eq!(shared.lock().owner.len(), 0, "given back");
+    line
+}
+
+#[test]
+fn a_position_that_the_topic_does_not_hold_ends_with_a_line() {
+    let options = scene();
+    produce(&options, &options.usage_topic, 2, 0..10);
+    let topic = &options.usage_topic;
+    // The topic was made anew.
+    assert_eq!(
+        line_of_a_start_at(&options, 2, 11),
+        format!("topic {topic}, partition 2: offset 11, where to go on, is not there; the partition holds 0 to 9")
+    );
+    // Retention has passed it.
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &options.bootstrap_servers).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, 2, Offset::Offset(4)).unwrap();
+    let deleted = admin.delete_records(&list, &AdminOptions::new());
+    tokio::runtime::Runtime::new().unwrap().block_on(deleted).unwrap();
+    assert_eq!(
+        line_of_a_start_at(&options, 2, 3),
+        format!("topic {topic}, partition 2: offset 3, where to go on, is not there; the partition holds 4 to 9")
+    );
+}
