@@ -1,0 +1,39 @@
+//! The laws that balances obey, over made-up histories of facts.
+//!
+//! A history is played to the worker, batch by batch, in a made-up order with duplicates, conflicts, restarts and a store
+//! that fails; after each commit all that the store holds is held against a plain fold that shares no code with the
+//! product (`model`, `calendar`): the buckets, what each event drew, lines, totals, what became of each record, and the
+//! alerts. `CASES=5000 cargo test --test laws` plays more histories than the usual few.
+#![expect(clippy::unwrap_used, reason = "a lock in a test")]
+
+mod alerts;
+mod balances;
+mod calendar;
+mod facts;
+mod history;
+mod json;
+mod model;
+mod play;
+mod store;
+
+use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
+
+use crate::history::History;
+
+/// Plays as many histories as `CASES` says, or else 200, and shows the smallest one that breaks the law.
+fn for_all_histories(law: impl Fn(&History) -> Result<(), TestCaseError>) {
+    let cases = std::env::var("CASES").map_or(200, |cases| cases.parse().expect("CASES is a number"));
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+    match TestRunner::new(config).run(&history::history(), |history| law(&history)) {
+        Ok(()) => {}
+        Err(TestError::Fail(why, history)) => panic!("{why}\nby the history {history:#?}"),
+        Err(TestError::Abort(why)) => panic!("no histories: {why}"),
+    }
+}
+
+#[test]
+fn balances_and_alerts_are_the_plain_folds_whatever_the_order() {
+    for_all_histories(|history| {
+        play::play(history, |step| balances::check(step).and_then(|()| alerts::check(step))).map(drop)
+    });
+}

@@ -1,0 +1,278 @@
+//! A store in memory, for speed: as much of [`Store`] as a worker uses, with its fence. It asserts what a commit promises
+//! (`store::Commit`), so that a worker which breaks a promise is caught before a database would notice or not.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard};
+
+use async_trait::async_trait;
+use headroom::domain::{
+    AccountImage, AssignmentKey, AssignmentRow, BillRunRow, BucketRow, CustomerRow, LineRow, Position, Totals,
+};
+use headroom::store::{
+    AlertRow, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, LedgerKey, LedgerRow, OfCustomer,
+    Offsets, Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken,
+};
+use uuid::Uuid;
+
+/// All that one partition pair has.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Rows {
+    pub(crate) epoch: i64,
+    pub(crate) offsets: Offsets,
+    pub(crate) outbox_number: i64,
+    pub(crate) totals: Totals,
+    pub(crate) sources: Vec<String>,
+    pub(crate) ledger: BTreeMap<LedgerKey, LedgerRow>,
+    /// Whether the event has yet to come.
+    pub(crate) reversals: BTreeMap<LedgerKey, bool>,
+    pub(crate) customers: BTreeMap<i64, CustomerRow>,
+    pub(crate) assignments: BTreeMap<(i64, AssignmentKey), AssignmentRow>,
+    pub(crate) lines: BTreeMap<(i64, i64), LineRow>,
+    pub(crate) buckets: BTreeMap<(i64, i32), BucketRow>,
+    pub(crate) bill_runs: BTreeMap<i64, (BillRunRow, bool)>,
+    pub(crate) alerts: Vec<AlertRow>,
+    pub(crate) dead_letters: Vec<DeadLetterRow>,
+}
+
+/// What goes wrong with the next commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mishap {
+    /// Nothing is written.
+    Refused,
+    /// It is written, and the answer is lost.
+    AnswerLost,
+}
+
+/// A store with one partition pair, number 0.
+#[derive(Debug, Default)]
+pub(crate) struct Memory {
+    rows: Mutex<Rows>,
+    mishap: Mutex<Option<Mishap>>,
+}
+
+impl Memory {
+    /// What is in it.
+    pub(crate) fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap()
+    }
+
+    /// Lets the next commit that passes the fence fail.
+    pub(crate) fn fail_next(&self, mishap: Mishap) {
+        *self.mishap.lock().unwrap() = Some(mishap);
+    }
+}
+
+impl Rows {
+    fn write(&mut self, commit: &Commit) {
+        let Offsets { usage, assignments } = commit.next;
+        assert!(usage >= commit.from.usage && assignments >= commit.from.assignments, "offsets go back");
+        self.offsets = commit.next;
+        self.totals = commit.totals;
+        for (number, source) in &commit.sources {
+            assert_eq!(usize::try_from(*number), Ok(self.sources.len() + 1), "source numbers have no gaps");
+            assert!(!self.sources.contains(source), "a source has one number");
+            self.sources.push(source.clone());
+        }
+        self.write_usage(commit);
+        for row in &commit.customers {
+            self.customers.insert(row.customer, *row);
+        }
+        for OfCustomer { customer, row } in &commit.assignments {
+            let known = self.assignments.insert((*customer, row.key), row.clone());
+            assert!(known.is_none_or(|known| known.version < row.version), "a version holds until a higher one");
+        }
+        for OfCustomer { customer, row } in &commit.lines {
+            assert!(row.fact.is_some() || row.last_usage.is_some(), "a line is known by something");
+            self.lines.insert((*customer, row.upi), *row);
+        }
+        for line in &commit.removed_lines {
+            assert!(self.lines.remove(line).is_some(), "only a line with a row is removed: {line:?}");
+        }
+        for (row, home) in &commit.bill_runs {
+            self.bill_runs.insert(row.run.id, (*row, *home));
+        }
+        self.write_buckets(commit);
+        for alert in &commit.alerts {
+            self.outbox_number += 1;
+            assert_eq!(alert.number, self.outbox_number, "outbox numbers have no gaps");
+            self.alerts.push(alert.clone());
+        }
+        assert_eq!(commit.outbox_number, self.outbox_number, "the progress row has the last alert's number");
+        self.dead_letters.extend(commit.dead_letters.iter().cloned());
+        self.check_customers();
+    }
+
+    fn write_usage(&mut self, commit: &Commit) {
+        assert!(commit.usage.is_sorted_by(|a, b| a.key < b.key), "new usage is sorted by key, each key once");
+        let bytes = |range: &std::ops::Range<u32>| commit.bytes[range.start as usize..range.end as usize].to_vec();
+        for new in &commit.usage {
+            assert!(usize::try_from(new.source).is_ok_and(|source| source <= self.sources.len()), "a source is known");
+            let (position, state, source) = (new.key.position, new.state, new.source);
+            let row = LedgerRow { position, state, source, body: bytes(&new.body), draws: bytes(&new.draws) };
+            assert!(self.ledger.insert(new.key, row).is_none(), "new usage is not in the ledger");
+        }
+        for change in &commit.usage_changes {
+            let row = self.ledger.get_mut(&change.key).expect("changed usage is in the ledger");
+            row.state = change.state;
+            row.draws.clone_from(&change.draws);
+        }
+        for reversal in &commit.reversals {
+            self.reversals.insert(reversal.key, reversal.pending);
+        }
+    }
+
+    fn write_buckets(&mut self, commit: &Commit) {
+        for bucket in &commit.removed_buckets {
+            assert!(self.buckets.remove(bucket).is_some(), "only a bucket with a row is removed: {bucket:?}");
+        }
+        for OfCustomer { customer, row } in &commit.changed_buckets {
+            let known = self.buckets.insert((*customer, row.slot), *row).expect("a changed bucket has a row");
+            assert_eq!((known.assignment, known.component), (row.assignment, row.component), "a slot stays a bucket's");
+            assert_eq!(known.window_start, row.window_start, "a slot stays a bucket's");
+        }
+        for OfCustomer { customer, row } in &commit.new_buckets {
+            assert!(self.buckets.insert((*customer, row.slot), *row).is_none(), "a new bucket has no row");
+        }
+        for row in self.buckets.values() {
+            assert!(row.remaining <= row.allowance, "no more is left than there was: {row:?}");
+        }
+    }
+
+    /// Whatever belongs to a customer, its customer has a row, and a slot is one that was given.
+    fn check_customers(&self) {
+        let known = |customer: &i64| self.customers.contains_key(customer);
+        assert!(
+            self.ledger.keys().chain(self.reversals.keys()).all(|key| known(&key.customer)),
+            "a customer has a row"
+        );
+        assert!(self.assignments.keys().all(|(customer, _)| known(customer)), "a customer has a row");
+        assert!(self.lines.keys().all(|(customer, _)| known(customer)), "a customer has a row");
+        for (customer, slot) in self.buckets.keys() {
+            assert!(*slot < self.customers[customer].next_slot, "a slot was given before");
+        }
+    }
+
+    fn image(&self, row: CustomerRow) -> AccountImage {
+        let customer = row.customer;
+        let of = |key: &&LedgerKey| key.customer == customer;
+        AccountImage {
+            customer,
+            fact: row.fact,
+            next_slot: row.next_slot,
+            assignments: self.assignments.iter().filter(|(key, _)| key.0 == customer).map(|(_, a)| a.clone()).collect(),
+            lines: self.lines.iter().filter(|(key, _)| key.0 == customer).map(|(_, line)| *line).collect(),
+            buckets: self.buckets.iter().filter(|(key, _)| key.0 == customer).map(|(_, bucket)| *bucket).collect(),
+            pending_reversals: self
+                .reversals
+                .iter()
+                .filter(|(key, pending)| of(key) && **pending)
+                .map(|(key, _)| key.position)
+                .collect(),
+            latest_usage: self.ledger.keys().filter(of).map(|key| key.position.start).max(),
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Memory {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
+    async fn deployment(&self) -> Result<Deployment, StoreError> {
+        Ok(Deployment { store_id: Uuid::nil(), settled: None })
+    }
+
+    async fn settle(&self, settled: &Settled) -> Result<Settled, StoreError> {
+        Ok(settled.clone())
+    }
+
+    async fn take(&self, _partition: i32) -> Result<Taken, StoreError> {
+        let mut rows = self.rows();
+        rows.epoch += 1;
+        Ok(Taken {
+            epoch: rows.epoch,
+            offsets: rows.offsets,
+            outbox_number: rows.outbox_number,
+            totals: rows.totals,
+            bill_runs: rows.bill_runs.values().map(|(row, _)| *row).collect(),
+            sources: rows.sources.clone(),
+        })
+    }
+
+    async fn accounts(&self, _partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError> {
+        let rows = self.rows();
+        let known = customers.iter().filter_map(|customer| rows.customers.get(customer));
+        Ok(known.map(|row| rows.image(*row)).collect())
+    }
+
+    async fn known_usage(&self, _partition: i32, keys: &[LedgerKey]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+        let rows = self.rows();
+        let found = keys.iter().filter_map(|key| Some((key.customer, rows.ledger.get(key)?.clone())));
+        Ok(found.map(|(customer, row)| OfCustomer { customer, row }).collect())
+    }
+
+    async fn usage_after(
+        &self,
+        _partition: i32,
+        customer: i64,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let rows = self.rows();
+        let later = rows.ledger.iter().filter(|(key, _)| key.customer == customer && Some(key.position) > after);
+        Ok(later.take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {
+        let mut rows = self.rows();
+        if commit.epoch != rows.epoch || commit.from != rows.offsets {
+            return Err(CommitError::Fenced(commit.partition));
+        }
+        let mishap = self.mishap.lock().unwrap().take();
+        if mishap == Some(Mishap::Refused) {
+            return Err(CommitError::Store(StoreError::Unavailable("refused by the test".to_owned())));
+        }
+        rows.write(commit);
+        match mishap {
+            None => Ok(()),
+            Some(_) => Err(CommitError::Unknown("lost by the test".to_owned())),
+        }
+    }
+
+    async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn lease(&self, _holder: Uuid, _seconds: u32) -> Result<bool, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn relay_state(&self) -> Result<RelayState, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn outbox_numbers(&self) -> Result<Vec<Partitioned<i64>>, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn outbox(&self, _partition: i32, _after: i64, _limit: usize) -> Result<Vec<AlertRow>, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn published(&self, _published: &Published) -> Result<(), StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn read(&self, _selection: &Selection) -> Result<ReadView, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        Ok(self.rows().totals)
+    }
+}
