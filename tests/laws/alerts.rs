@@ -7,9 +7,8 @@ use proptest::prop_assert_eq;
 use proptest::test_runner::TestCaseError;
 use serde_json::{Value, json};
 
-use crate::balances::bucket_of;
 use crate::facts::{LEVELS, Threshold, UNITS};
-use crate::model::{BucketKey, EventKey};
+use crate::model::{Balances, BucketKey, EventKey};
 use crate::play::{Step, quantity};
 
 type Result<T> = std::result::Result<T, TestCaseError>;
@@ -89,12 +88,16 @@ fn of_bucket(step: &Step<'_>, key: &BucketKey) -> BTreeMap<&'static str, Vec<Val
     let now = State { remaining: bucket.remaining, allowance: bucket.component.allowance };
     let full = State { remaining: now.allowance, allowance: now.allowance };
     let thresholds = new.thresholds(&key.0, &step.history.thresholds);
+    let listed = |balances: &Balances| balances.thresholds(&key.0, &step.history.thresholds);
+    if old.assignments.contains_key(&key.0) && listed(old) != thresholds {
+        return BTreeMap::new();
+    }
     let before = match old.buckets.get(key) {
-        None => full,
-        Some(_) if old.thresholds(&key.0, &step.history.thresholds) != thresholds => return BTreeMap::new(),
-        // What was never drawn has no state but the full allowance, as it is now.
-        Some(_) if !has_row(step, key) => full,
-        Some(before) => State { remaining: before.remaining, allowance: before.component.allowance },
+        Some(before) if before.remaining != before.component.allowance => {
+            State { remaining: before.remaining, allowance: before.component.allowance }
+        }
+        // What nothing is drawn from has no state but the full allowance, as it is now.
+        _ => full,
     };
     let mut turned: Vec<Threshold> = thresholds;
     turned.retain(|threshold| before.holds(*threshold) != now.holds(*threshold));
@@ -110,12 +113,6 @@ fn of_bucket(step: &Step<'_>, key: &BucketKey) -> BTreeMap<&'static str, Vec<Val
         }
     }
     alerts
-}
-
-/// Whether the store knew the bucket before the commit.
-fn has_row(step: &Step<'_>, key: &BucketKey) -> bool {
-    let rows = step.rows.0;
-    rows.buckets.keys().any(|(customer, slot)| bucket_of(rows, *customer, *slot).as_ref() == Some(key))
 }
 
 /// What an alert says, but for the time of its commit.
