@@ -1,0 +1,43 @@
+# What people and CI run. `make help` lists it.
+.DEFAULT_GOAL := help
+.PHONY: help demo test check deny config-check laws real services services-down
+SHELL := /bin/bash
+
+# The real records and what must come of them, for `make real`.
+REAL ?= ../shared/real
+# How many histories `make laws` plays.
+CASES ?= 5000
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## Play a month in a minute: nothing needed but Rust, a C compiler, make and perl
+	cargo run --release --locked -- demo $(ARGS)
+
+test: ## All tests, against a real Kafka and PostgreSQL that it starts by itself
+	scripts/services up
+	set -e; env="$$(scripts/services env)"; eval "$$env"; cargo test --locked
+
+laws: ## The laws over many histories: make laws CASES=100000
+	CASES=$(CASES) cargo test --release --locked --test laws -- --nocapture
+
+check: deny config-check ## Format, lints, dependencies, and the files of the deployment
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+deny: ## Dependencies: bans, licences and sources; advisories where their database can be fetched
+	scripts/deny
+
+config-check: ## The files of docker compose and Prometheus, by their own tools
+	scripts/config-check
+
+real: ## Records of real systems through Kafka and PostgreSQL, then through the demo: make real REAL=folder
+	cargo build --locked
+	scripts/services up
+	set -e; env="$$(scripts/services env)"; eval "$$env"; scripts/real $(REAL); scripts/real --sqlite $(REAL)
+
+services: ## Start Kafka and PostgreSQL for tests
+	scripts/services up
+
+services-down: ## Stop what `make services` started
+	scripts/services down
