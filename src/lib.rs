@@ -5,6 +5,7 @@
 //! [`domain`].
 
 pub mod config;
+pub mod demo;
 pub mod domain;
 pub mod events;
 pub mod http;

@@ -2,10 +2,15 @@
 
 use std::path::PathBuf;
 
-use headroom::config::{Config, Needs, Span};
+use headroom::config::{Needs, Span};
+use headroom::demo::Demo;
+use headroom::domain::Instant;
+use headroom::telemetry::{logging, metrics};
 
-use super::Failure;
+use super::output::print;
+use super::runtime::{block_on, stop_signal};
 use super::settings::{Addresses, Settings};
+use super::{Failure, token};
 
 /// What it takes.
 #[derive(Debug, clap::Args)]
@@ -25,12 +30,18 @@ pub(super) struct Args {
 /// Plays until it is told to end, or the time is over.
 pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
     let config = args.settings.load_over(file, args.addresses.into_keys(), Needs::Nothing)?;
-    play(&config, args.duration, args.input)
-}
-
-/// The demo itself.
-fn play(_config: &Config, _duration: Option<Span>, _input: Option<PathBuf>) -> Result<(), Failure> {
-    Err(anyhow::anyhow!("demo: not built into this program yet").into())
+    let today = config.time_zone.calendar().date(Instant::now());
+    let demo = Demo::new(config, args.input.as_deref(), today).map_err(anyhow::Error::from)?;
+    logging::init(&demo.config().log)?;
+    let handle = metrics::install().map_err(anyhow::Error::from)?;
+    let token = token::of_demo(demo.config())?;
+    let duration = args.duration.map(Span::duration);
+    let played = block_on(async {
+        let stop = stop_signal()?;
+        let say = |line: &str| print(line).map_err(|error| format!("{error:#}"));
+        demo.play(duration, &token, handle, stop, &say).await.map_err(anyhow::Error::from)
+    })?;
+    Ok(played?)
 }
 
 /// A length of time on the command line.

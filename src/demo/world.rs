@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::Line;
 use crate::domain::{Date, Instant};
 
 /// Microseconds in an hour.
@@ -11,19 +12,6 @@ const HOUR: i64 = 3_600_000_000;
 /// Bill run, billing cycle and other numbers of the made-up company.
 const BILL_RUN: i64 = 1;
 const BILLING_CYCLE: i64 = 1;
-
-/// A record to be sent.
-#[derive(Debug, Clone)]
-pub(super) struct Line {
-    /// The Kafka key.
-    pub(super) key: String,
-    /// The CloudEvent.
-    pub(super) value: String,
-    /// The Kafka timestamp, in milliseconds since the Unix epoch.
-    pub(super) timestamp: i64,
-    /// Whether it goes to usage-events.
-    pub(super) is_usage: bool,
-}
 
 /// Numbers that follow from a seed.
 struct Dice(u64);
@@ -84,7 +72,7 @@ fn event(kind: &str, source: &str, id: &str, data: &Value) -> String {
 fn fact(key: i64, kind: &str, id: &str, at: Instant, data: &Value) -> Line {
     Line {
         key: key.to_string(),
-        value: event(kind, "/crm", id, data),
+        value: Some(event(kind, "/crm", id, data)),
         timestamp: at.micros() / 1_000,
         is_usage: false,
     }
@@ -166,7 +154,7 @@ fn usage(number: usize, start: Instant, days: i32, phones: &[Phone], dice: &mut 
         "timeband": if (8..18).contains(&hour) { "PEAK" } else { "OFF_PEAK" }, "destination": "442079460000",
     });
     let known = begun.micros() / 1_000 + dice.between(1_000, 90_000);
-    let line = |value: String, timestamp: i64| Line { key: phone.customer.to_string(), value, timestamp, is_usage: true };
+    let line = |value: String, timestamp: i64| Line { key: phone.customer.to_string(), value: Some(value), timestamp, is_usage: true };
     let recorded = event("usage.recorded", "/switch", &id, &data);
     let mut lines = vec![line(recorded.clone(), known)];
     match dice.below(100) {

@@ -82,6 +82,13 @@ impl AlertsReader {
         }
     }
 
+    /// Waits up to `wait` for the next alert and gives its CloudEvent; `None` when none came.
+    pub fn next_payload(&mut self, wait: Duration) -> Result<Option<Vec<u8>>, StreamError> {
+        let mut payload = None;
+        self.read(wait, &mut |message| payload = message.payload().map(<[u8]>::to_vec))?;
+        Ok(payload)
+    }
+
     /// Hands over every record up to where each partition ends for a read_committed reader, in order within each.
     /// Returns the next offsets by partition. After `init_transactions` nothing of an earlier relay can come later.
     pub fn read_to_end(&mut self, mut each: impl FnMut(&BorrowedMessage<'_>)) -> Result<Vec<(i32, i64)>, StreamError> {

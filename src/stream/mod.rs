@@ -8,6 +8,7 @@ mod client;
 mod consumer;
 mod control;
 pub mod embedded;
+pub mod feeder;
 mod ends;
 mod group;
 mod options;
