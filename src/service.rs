@@ -267,7 +267,7 @@ fn worker_options(
 }
 
 /// The wall clock.
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Instant::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

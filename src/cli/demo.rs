@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use headroom::config::{Needs, Span};
 use headroom::demo::Demo;
-use headroom::domain::Instant;
 use headroom::telemetry::{logging, metrics};
 
 use super::output::print;
@@ -30,8 +29,7 @@ pub(super) struct Args {
 /// Plays until it is told to end, or the time is over.
 pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
     let config = args.settings.load_over(file, args.addresses.into_keys(), Needs::Nothing)?;
-    let today = config.time_zone.calendar().date(Instant::now());
-    let demo = Demo::new(config, args.input.as_deref(), today).map_err(anyhow::Error::from)?;
+    let demo = Demo::new(config, args.input.as_deref()).map_err(anyhow::Error::from)?;
     logging::init(&demo.config().log)?;
     let handle = metrics::install().map_err(anyhow::Error::from)?;
     let token = token::of_demo(demo.config())?;

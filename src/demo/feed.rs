@@ -2,6 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::Line;
@@ -27,6 +28,7 @@ pub(super) enum Pace {
 /// Events being sent by a thread.
 pub(super) struct Feeding {
     shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
 }
 
 #[derive(Default)]
@@ -48,16 +50,20 @@ impl Feeding {
         handle: PrometheusHandle,
         over: Arc<AtomicBool>,
     ) -> Result<Feeding, StreamError> {
-        let servers = config.kafka.bootstrap_servers.as_ref().map(ToString::to_string).unwrap_or_default();
+        let servers = config.kafka.bootstrap_servers.as_ref().map(|servers| servers.to_string()).unwrap_or_default();
         let feeder = Feeder::new(&servers)?;
         let topics = [config.topics.assignments.to_string(), config.topics.usage.to_string()];
         let partitioner = config.kafka.partitioner;
         let shared = Arc::new(Shared::default());
         let of_thread = shared.clone();
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             let mut throttle = Throttle { handle, over, largest: 1, sent: 0, applied: 0 };
             let mut clock = Clock::new(&lines, pace);
             for line in &lines {
+                // A story begins when the scene is set: the worker is there and knows the customers.
+                if clock.is_before_the_first(line) && !throttle.wait_for_all() {
+                    return;
+                }
                 if !clock.wait(line, &throttle.over) || !throttle.wait(line) {
                     return;
                 }
@@ -82,7 +88,14 @@ impl Feeding {
             }
             of_thread.done.store(true, Ordering::Relaxed);
         });
-        Ok(Feeding { shared })
+        Ok(Feeding { shared, thread: Some(thread) })
+    }
+
+    /// Waits until its thread has ended, after `over` is set: the broker must outlive it.
+    pub(super) fn join(&mut self) {
+        if self.thread.take().is_some_and(|thread| thread.join().is_err()) {
+            tracing::warn!("sending ended with a panic");
+        }
     }
 
     /// How many records were sent.
@@ -136,6 +149,17 @@ impl Throttle {
         self.sent += 1;
         true
     }
+
+    /// Waits until all that was sent is applied; false when the demo is over.
+    fn wait_for_all(&mut self) -> bool {
+        while applied(&self.handle) < self.sent {
+            if self.over.load(Ordering::Relaxed) {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        true
+    }
 }
 
 /// Turns timestamps into a time to send.
@@ -153,6 +177,11 @@ impl Clock {
             Pace::Within(time) => usage().min().zip(usage().max()).map(|(first, last)| (first, last, time)),
         };
         Clock { begun: None, span }
+    }
+
+    /// Whether this line starts the clock.
+    fn is_before_the_first(&self, line: &Line) -> bool {
+        self.span.is_some() && self.begun.is_none() && line.is_usage
     }
 
     /// Waits until this line is due; false when the demo is over.

@@ -38,7 +38,8 @@ pub(super) fn read(file: &Path) -> Result<Vec<Line>, DemoError> {
             continue;
         }
         let line = parse(&text, now).map_err(|error| {
-            let why = format!("{error}; a line is {{\"key\": text, \"value\": CloudEvent, \"timestamp\": milliseconds}}");
+            let why =
+                format!("{error}; a line is {{\"key\": text, \"value\": CloudEvent, \"timestamp\": milliseconds}}");
             fault(format!(" line {}", number + 1), why)
         })?;
         lines.push(line);

@@ -11,14 +11,15 @@ mod world;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config::{Config, LogLevel, Roles, Secret, Servers, StoreUrl};
-use crate::domain::{Calendar, Date};
-use crate::service::{Service, ServiceError, store_options, stream_options};
+use crate::domain::Calendar;
+use crate::service::{self, Service, ServiceError, store_options, stream_options};
 use crate::store::{self, Selection, Store, StoreError};
 use crate::stream::StreamError;
 use crate::stream::alerts::AlertsReader;
@@ -96,12 +97,12 @@ pub struct Demo {
 pub type Say<'a> = &'a dyn Fn(&str) -> Result<(), String>;
 
 impl Demo {
-    /// Makes broker and folder, and reads what is to be played: `input`, or else the month before `today`.
-    pub fn new(mut config: Config, input: Option<&Path>, today: Date) -> Result<Demo, DemoError> {
+    /// Makes broker and folder, and reads what is to be played: `input`, or else the month before this one.
+    pub fn new(mut config: Config, input: Option<&Path>) -> Result<Demo, DemoError> {
         let (lines, pace) = match input {
             Some(file) => (input::read(file)?, Pace::AsFastAsItGoes),
             None => {
-                let (first, days) = world::month_before(today);
+                let (first, days) = world::month_before(config.time_zone.calendar().date_of(service::now()));
                 (world::month(SEED, CUSTOMERS, EVENTS, first, days), Pace::Within(MONTH))
             }
         };
@@ -111,7 +112,8 @@ impl Demo {
         let url = format!("sqlite://{}", folder.path().join("headroom.db").display());
         config.store.url = Some(StoreUrl::try_from(url).map_err(|why| DemoError::Output(why.to_string()))?);
         config.store.read_url = None;
-        let servers = Servers::try_from(broker.address().to_owned()).map_err(|why| DemoError::Output(why.to_string()))?;
+        let servers =
+            Servers::try_from(broker.address().to_owned()).map_err(|why| DemoError::Output(why.to_string()))?;
         config.kafka.bootstrap_servers = Some(servers);
         if config.auth.hs256_secret.is_none() {
             let random = format!("{}{}", uuid::Uuid::new_v4().simple(), uuid::Uuid::new_v4().simple());
@@ -151,9 +153,10 @@ impl Demo {
         let (end, ending) = watch::channel(false);
         let mut running = tokio::spawn(service.run(handle.clone(), ending));
         let over = Arc::new(AtomicBool::new(false));
-        let mut alerts = alerts_of(AlertsReader::new(&stream, &[])?, over.clone());
+        let (mut alerts, reading) = alerts_of(AlertsReader::new(&stream, &[])?, over.clone());
         let feeding = Feeding::start(&config, PARTITIONS, lines, pace, handle.clone(), over.clone())?;
-        let mut stage = Stage { store, handle, feeding, sharers, calendar: config.time_zone.calendar().clone(), alerts: 0 };
+        let mut stage =
+            Stage { store, handle, feeding, sharers, calendar: config.time_zone.calendar().clone(), alerts: 0 };
 
         let told = stage.show(duration, stop, &mut alerts, &mut running, say).await;
         over.store(true, Ordering::Relaxed);
@@ -161,6 +164,10 @@ impl Demo {
         let _ = end.send(true);
         if !matches!(told, Err(DemoError::Service(_))) {
             running.await.map_err(|panic| ServiceError::Role(panic.to_string()))??;
+        }
+        stage.feeding.join();
+        if reading.join().is_err() {
+            tracing::warn!("reading alerts ended with a panic");
         }
         told?;
         while let Ok(alert) = alerts.try_recv() {
@@ -228,7 +235,8 @@ impl Stage {
 
     /// `[ 12 s] 2026-10-07: 5210 records in, 311 commits, 84 balances, 9 alerts`
     async fn status(&self, elapsed: Duration) -> Result<String, DemoError> {
-        let day = self.feeding.instant().map(|instant| format!(" {}", self.calendar.date(instant))).unwrap_or_default();
+        let day =
+            self.feeding.instant().map(|instant| format!(" {}", self.calendar.date_of(instant))).unwrap_or_default();
         Ok(format!("[{:>4} s]{day}: {}", elapsed.as_secs(), self.figures().await?))
     }
 
@@ -261,24 +269,30 @@ fn welcome(
     say: Say<'_>,
 ) -> Result<(), String> {
     match pace {
-        Pace::Within(time) => say(&format!("headroom plays a month of {CUSTOMERS} customers in {} s.", time.as_secs()))?,
+        Pace::Within(time) => {
+            say(&format!("headroom plays a month of {CUSTOMERS} customers in {} s.", time.as_secs()))?
+        }
         Pace::AsFastAsItGoes => say(&format!("headroom plays {lines} events."))?,
     }
     say(&format!("  balances: {url}"))?;
     say(&format!("  metrics:  http://{admin}/metrics   health: http://{admin}/health/ready"))?;
     say(&format!("  token:    {token}"))?;
-    say(&format!("  try:      curl -s -H 'Authorization: Bearer {token}' '{url}?pageSize=3'"))?;
+    say(&format!("  try:      curl -s -H 'Authorization: Bearer {token}' '{url}?page=1&pageSize=3'"))?;
     say("Ctrl-C ends it.\n")
 }
 
 /// The alerts, as a reader of the topic sees them come.
-fn alerts_of(mut reader: AlertsReader, over: Arc<AtomicBool>) -> mpsc::UnboundedReceiver<Vec<u8>> {
+fn alerts_of(mut reader: AlertsReader, over: Arc<AtomicBool>) -> (mpsc::UnboundedReceiver<Vec<u8>>, JoinHandle<()>) {
     let (sender, alerts) = mpsc::unbounded_channel();
-    std::thread::spawn(move || {
+    let thread = std::thread::spawn(move || {
         while !over.load(Ordering::Relaxed) {
             match reader.next_payload(Duration::from_millis(100)) {
-                Ok(Some(alert)) if sender.send(alert).is_err() => return,
-                Ok(_) => {}
+                Ok(Some(alert)) => {
+                    if sender.send(alert).is_err() {
+                        return;
+                    }
+                }
+                Ok(None) => {}
                 Err(error) => {
                     tracing::warn!("{error}");
                     return;
@@ -286,5 +300,5 @@ fn alerts_of(mut reader: AlertsReader, over: Arc<AtomicBool>) -> mpsc::Unbounded
             }
         }
     });
-    alerts
+    (alerts, thread)
 }

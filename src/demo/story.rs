@@ -39,6 +39,14 @@ struct Data {
     allowance: f64,
     remaining_before: f64,
     remaining_after: f64,
+    threshold: Threshold,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Threshold {
+    remaining_percent: Option<f64>,
+    remaining: Option<f64>,
 }
 
 impl Sharers {
@@ -60,7 +68,13 @@ impl Sharers {
             return format!("an alert that cannot be read: {}", String::from_utf8_lossy(alert));
         };
         let share = if data.allowance > 0.0 { (100.0 * data.remaining_after / data.allowance).floor() } else { 0.0 };
-        let left = if data.remaining_after <= 0.0 { "nothing left".into() } else { format!("{share} % left") };
+        let left = match data.threshold {
+            _ if data.remaining_after > 0.0 => format!("{share} % left"),
+            // One commit may pass several thresholds; each says which it was.
+            Threshold { remaining_percent: Some(percent), .. } if percent > 0.0 => format!("past {percent} % left"),
+            Threshold { remaining: Some(at), .. } if at > 0.0 => format!("past {at} left"),
+            _ => "nothing left".to_owned(),
+        };
         let back = if data.remaining_after > data.remaining_before { "back up: " } else { "" };
         let customer = data.customer_id;
         format!("customer {customer}: {back}{left} of {}, {}", amount(&data), self.whose(&data))
@@ -97,7 +111,7 @@ mod tests {
 
     fn alert(more: &str) -> Vec<u8> {
         format!(
-            r#"{{"data":{{"customerId":17,"chargingType":"DURATION","byValue":false,"allowance":30000,"remainingBefore":6100,{more}}}}}"#
+            r#"{{"data":{{"customerId":17,"chargingType":"DURATION","byValue":false,"allowance":30000,"remainingBefore":6100,"threshold":{{"remainingPercent":20}},{more}}}}}"#
         )
         .into_bytes()
     }
@@ -106,9 +120,7 @@ mod tests {
     fn alerts_are_sentences() {
         let place = |site: i64, line: i64| Line {
             key: "17".into(),
-            value: Some(format!(
-                r#"{{"data":{{"customerId":17,"siteId":{site},"usageProductInventoryId":{line}}}}}"#
-            )),
+            value: Some(format!(r#"{{"data":{{"customerId":17,"siteId":{site},"usageProductInventoryId":{line}}}}}"#)),
             timestamp: 0,
             is_usage: false,
         };
@@ -117,7 +129,7 @@ mod tests {
         assert_eq!(words(r#""remainingAfter":6000"#), "customer 17: 20 % left of 500 min, shared by 3 sites");
         assert_eq!(
             words(r#""remainingAfter":0,"siteId":1"#),
-            "customer 17: nothing left of 500 min, at site 1, shared by 2 lines"
+            "customer 17: past 20 % left of 500 min, at site 1, shared by 2 lines"
         );
         assert_eq!(
             words(r#""remainingAfter":9000,"usageProductInventoryId":11"#),

@@ -58,8 +58,7 @@ pub(super) fn month(seed: u64, customers: i64, events: usize, first: Date, days:
     for customer in 1..=customers {
         facts_of(customer, first, start, &mut dice, &mut lines, &mut phones);
     }
-    let mut usage: Vec<Line> =
-        (0..events).flat_map(|number| usage(number, start, days, &phones, &mut dice)).collect();
+    let mut usage: Vec<Line> = (0..events).flat_map(|number| usage(number, start, days, &phones, &mut dice)).collect();
     usage.sort_by_key(|line| line.timestamp);
     lines.extend(usage);
     lines
@@ -87,14 +86,7 @@ fn bill_run(first: Date, last: Date, at: Instant) -> Line {
 }
 
 /// A customer of one to three sites, each with one to four phones, and what it bought.
-fn facts_of(
-    customer: i64,
-    first: Date,
-    at: Instant,
-    dice: &mut Dice,
-    lines: &mut Vec<Line>,
-    phones: &mut Vec<Phone>,
-) {
+fn facts_of(customer: i64, first: Date, at: Instant, dice: &mut Dice, lines: &mut Vec<Line>, phones: &mut Vec<Phone>) {
     let data = json!({"version": 1, "customerId": customer, "billingCycleId": BILLING_CYCLE, "contractOwnerId": 1});
     lines.push(fact(customer, "customer.changed", &format!("customer-{customer}"), at, &data));
     let sites = dice.between(1, 3);
@@ -110,10 +102,10 @@ fn facts_of(
             let texts = component(1, "ONE_OFF", dice.one_of(&[20, 50, 100]));
             lines.push(assignment(customer, "INVENTORY", upi, 30, first, at, &texts));
         }
-        let data = component(1, "MB", dice.one_of(&[2_000, 5_000, 10_000]));
+        let data = component(1, "MB", dice.one_of(&[10_000, 20_000, 40_000]));
         lines.push(assignment(customer, "SITE", site, 20, first, at, &data));
     }
-    let minutes = component(1, "DURATION", dice.one_of(&[12_000, 30_000, 60_000]));
+    let minutes = component(1, "DURATION", dice.one_of(&[60_000, 120_000, 180_000]));
     lines.push(assignment(customer, "CUSTOMER", customer, 10, first, at, &minutes));
 }
 
@@ -141,9 +133,10 @@ fn usage(number: usize, start: Instant, days: i32, phones: &[Phone], dice: &mut 
     let phone = &phones[usize::try_from(dice.below(reach)).unwrap_or(0)];
     let hour = dice.one_of(&[7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 23]);
     let day = dice.between(0, i64::from(days) - 1);
-    let begun = Instant::from_micros(start.micros() + (day * 24 + hour) * HOUR + dice.between(0, HOUR / 1_000 - 1) * 1_000);
+    let begun =
+        Instant::from_micros(start.micros() + (day * 24 + hour) * HOUR + dice.between(0, HOUR / 1_000 - 1) * 1_000);
     let (charging_type, quantity, price) = match dice.below(10) {
-        0..5 => ("DURATION", dice.between(20, 1_800), 12),
+        0..5 => ("DURATION", dice.between(20, 600), 12),
         5..8 => ("MB", dice.between(1, 250), 5),
         _ => ("ONE_OFF", 1, 4),
     };
@@ -154,7 +147,12 @@ fn usage(number: usize, start: Instant, days: i32, phones: &[Phone], dice: &mut 
         "timeband": if (8..18).contains(&hour) { "PEAK" } else { "OFF_PEAK" }, "destination": "442079460000",
     });
     let known = begun.micros() / 1_000 + dice.between(1_000, 90_000);
-    let line = |value: String, timestamp: i64| Line { key: phone.customer.to_string(), value: Some(value), timestamp, is_usage: true };
+    let line = |value: String, timestamp: i64| Line {
+        key: phone.customer.to_string(),
+        value: Some(value),
+        timestamp,
+        is_usage: true,
+    };
     let recorded = event("usage.recorded", "/switch", &id, &data);
     let mut lines = vec![line(recorded.clone(), known)];
     match dice.below(100) {

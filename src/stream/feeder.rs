@@ -4,14 +4,24 @@ use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseRecord, Producer as _, ThreadedProducer};
+use rdkafka::message::{DeliveryResult, Header, Message as _, OwnedHeaders};
+use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
 
 use super::StreamError;
 use super::client::{self, Complaints};
 
 /// How long to wait for room in the queue, and for the last records to go.
 const WAIT: Duration = Duration::from_secs(10);
+
+impl ProducerContext for Complaints {
+    type DeliveryOpaque = ();
+
+    fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        if let Err((error, record)) = result {
+            tracing::error!("a record to {} was not sent: {error}", record.topic());
+        }
+    }
+}
 
 /// A plain producer.
 pub struct Feeder {

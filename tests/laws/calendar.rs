@@ -57,16 +57,6 @@ impl Calendar {
         at.to_zoned_datetime(self.zone.clone()).date()
     }
 
-    /// The day on which an instant falls.
-    pub(crate) fn day_of(&self, instant: i64) -> Date {
-        let mut day = self.local(Timestamp::from_microsecond(instant).expect("an instant of our time"));
-        // When midnight comes twice, the clock shows the day before again after the day has begun.
-        while self.start_of(next(day)) <= instant {
-            day = next(day);
-        }
-        day
-    }
-
     /// `yyyy-MM-dd HH:mm:ss` on the wall clock.
     pub(crate) fn wall_clock(&self, instant: i64) -> String {
         let at = Timestamp::from_microsecond(instant).expect("an instant of our time");
