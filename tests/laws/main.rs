@@ -3,11 +3,12 @@
 //! A history is played to the worker, batch by batch, in a made-up order with duplicates, conflicts, restarts and a store
 //! that fails; after each commit all that the store holds is held against a plain fold that shares no code with the
 //! product (`model`, `calendar`): the buckets, what each event drew, lines, totals, what became of each record, and the
-//! alerts. `CASES=5000 cargo test --test laws` plays more histories than the usual few.
+//! alerts. The real stores then play the same beside the one in memory, and must answer alike. `CASES=5000 cargo test --test laws` plays more histories than the usual few.
 #![expect(clippy::unwrap_used, reason = "a lock in a test")]
 
 mod alerts;
 mod balances;
+mod both;
 mod calendar;
 mod facts;
 mod history;
@@ -18,11 +19,12 @@ mod store;
 
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
+use crate::both::Real;
 use crate::history::History;
 
-/// Plays as many histories as `CASES` says, or else 200, and shows the smallest one that breaks the law.
-fn for_all_histories(law: impl Fn(&History) -> Result<(), TestCaseError>) {
-    let cases = std::env::var("CASES").map_or(200, |cases| cases.parse().expect("CASES is a number"));
+/// Plays as many histories as `CASES` says, or else the `usual` number, and shows the smallest one that breaks the law.
+fn for_all_histories(usual: u32, law: impl Fn(&History) -> Result<(), TestCaseError>) {
+    let cases = std::env::var("CASES").map_or(usual, |cases| cases.parse().expect("CASES is a number"));
     let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
     match TestRunner::new(config).run(&history::history(), |history| law(&history)) {
         Ok(()) => {}
@@ -33,7 +35,17 @@ fn for_all_histories(law: impl Fn(&History) -> Result<(), TestCaseError>) {
 
 #[test]
 fn balances_and_alerts_are_the_plain_folds_whatever_the_order() {
-    for_all_histories(|history| {
-        play::play(history, |step| balances::check(step).and_then(|()| alerts::check(step))).map(drop)
+    for_all_histories(200, |history| {
+        play::play(history, None, |step| balances::check(step).and_then(|()| alerts::check(step))).map(drop)
     });
+}
+
+#[test]
+fn sqlite_keeps_what_the_store_in_memory_keeps() {
+    for_all_histories(40, |history| play::play(history, Some(Real::Sqlite), |_| Ok(())).map(drop));
+}
+
+#[test]
+fn postgres_keeps_what_the_store_in_memory_keeps() {
+    for_all_histories(25, |history| play::play(history, Some(Real::Postgres), |_| Ok(())).map(drop));
 }

@@ -9,6 +9,7 @@ use headroom::store::{CommitError, Store};
 use headroom::worker::{Applied, Batch, Context, Input, Partition};
 use proptest::test_runner::TestCaseError;
 
+use crate::both::{Both, Place, Real};
 use crate::calendar::Calendar;
 use crate::facts::{Fact, Threshold};
 use crate::history::{Around, History};
@@ -37,13 +38,19 @@ pub(crate) struct Step<'a> {
 struct Stage {
     context: Arc<Context>,
     memory: Arc<Memory>,
+    /// The real store beside the one in memory, and what holds it.
+    both: Option<(Arc<Both>, Place)>,
     rules: Rules,
     runtime: tokio::runtime::Runtime,
 }
 
 /// Plays a history, and shows `judge` each commit. Gives what the store holds in the end.
-pub(crate) fn play(history: &History, mut judge: impl FnMut(&Step<'_>) -> Result<()>) -> Result<Rows> {
-    let stage = Stage::new(history);
+pub(crate) fn play(
+    history: &History,
+    real: Option<Real>,
+    mut judge: impl FnMut(&Step<'_>) -> Result<()>,
+) -> Result<Rows> {
+    let stage = Stage::new(history, real)?;
     let calendar: Rc<Calendar> = Calendar::of(history.zone);
     let until = history.records.iter().map(|(fact, _)| start_of(fact)).max().unwrap_or_default();
     let mut partition = stage.take()?;
@@ -73,14 +80,28 @@ pub(crate) fn play(history: &History, mut judge: impl FnMut(&Step<'_>) -> Result
         (known, balances) = (knows, becomes);
         at = end;
     }
+    if let Some((both, _)) = &stage.both {
+        stage.runtime.block_on(both.compare())?;
+    }
     Ok(stage.memory.rows().clone())
 }
 
 impl Stage {
-    fn new(history: &History) -> Stage {
+    fn new(history: &History, real: Option<Real>) -> Result<Stage> {
         let memory = Arc::new(Memory::default());
+        let mut builder = tokio::runtime::Builder::new_current_thread();
+        // A store in memory never waits, and a clock that stands still makes waiting to try again cost nothing.
+        let runtime = builder.enable_all().start_paused(real.is_none()).build().expect("a runtime");
+        let both = match real {
+            None => None,
+            Some(real) => Some(runtime.block_on(Both::new(memory.clone(), real, history.zone))?),
+        };
+        let store: Arc<dyn Store> = match &both {
+            None => memory.clone(),
+            Some((both, _)) => both.clone(),
+        };
         let context = Context {
-            store: memory.clone(),
+            store,
             store_id: uuid::Uuid::nil(),
             calendar: domain::Calendar::new(history.zone).expect("a known zone"),
             partitions: 1,
@@ -94,13 +115,11 @@ impl Stage {
         };
         let day = std::time::Duration::from_secs(86_400);
         let rules = Rules { partitioner: Partitioner::Murmur2, partitions: 1, max_future: day, retention: 400 * day };
-        let runtime =
-            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().expect("a runtime");
-        Stage { context: Arc::new(context), memory, rules, runtime }
+        Ok(Stage { context: Arc::new(context), memory, both, rules, runtime })
     }
 
     fn take(&self) -> Result<Partition> {
-        let taken = self.runtime.block_on(self.memory.take(0)).map_err(failed)?;
+        let taken = self.runtime.block_on(self.context.store.take(0)).map_err(failed)?;
         Ok(Partition::new(self.context.clone(), 0, taken))
     }
 
@@ -133,7 +152,7 @@ impl Stage {
             }
             Around::Resume => {
                 let applied = self.apply(partition, &mut first).map_err(failed)?;
-                let taken = self.runtime.block_on(self.memory.take(0)).map_err(failed)?;
+                let taken = self.runtime.block_on(self.context.store.take(0)).map_err(failed)?;
                 if partition.resume(&taken) {
                     Ok(Some(applied))
                 } else {

@@ -1,0 +1,242 @@
+//! A real store beside the one in memory: each call goes to both, and they must answer alike.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use headroom::domain::{AccountImage, Partitioner, Position, Totals};
+use headroom::store::{
+    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, LedgerKey, LedgerRow, OfCustomer, Options,
+    Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken, connect,
+};
+use proptest::prop_assert_eq;
+use proptest::test_runner::TestCaseError;
+use uuid::Uuid;
+
+use crate::store::Memory;
+
+/// Which real store.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Real {
+    Sqlite,
+    Postgres,
+}
+
+/// Where a real store lives as long as a history is played.
+pub(crate) enum Place {
+    Folder { _folder: tempfile::TempDir },
+    Database { _database: Database },
+}
+
+/// A database of its own.
+pub(crate) struct Database {
+    server: String,
+    name: String,
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (server, name) = (self.server.clone(), self.name.clone());
+        // Not in the runtime of the test, which may be ending.
+        let dropping =
+            std::thread::spawn(move || on_server(&server, &format!("drop database \"{name}\" with (force)")));
+        dropping.join().expect("the database can be dropped");
+    }
+}
+
+fn on_server(server: &str, statement: &str) {
+    use sqlx::Connection as _;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let mut server = sqlx::PgConnection::connect(&format!("{server}/postgres")).await.expect("PostgreSQL answers");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut server).await.expect("a statement");
+    });
+}
+
+impl Database {
+    fn new() -> Database {
+        let server = std::env::var("HEADROOM_TEST_POSTGRES").expect(
+            "HEADROOM_TEST_POSTGRES is not set: run `make test`, or `scripts/services up` and \
+             `eval \"$(scripts/services env)\"`",
+        );
+        let name = format!("laws-{}", Uuid::new_v4());
+        let statement = format!("create database \"{name}\"");
+        let of_server = server.clone();
+        std::thread::spawn(move || on_server(&of_server, &statement)).join().expect("a database can be made");
+        Database { server, name }
+    }
+}
+
+/// The two of them.
+pub(crate) struct Both {
+    memory: Arc<Memory>,
+    real: Arc<dyn Store>,
+}
+
+fn failed(error: impl std::fmt::Display) -> TestCaseError {
+    TestCaseError::fail(format!("the real store: {error}"))
+}
+
+impl Both {
+    /// An empty real store beside this one.
+    pub(crate) async fn new(memory: Arc<Memory>, real: Real, zone: &str) -> Result<(Arc<Both>, Place), TestCaseError> {
+        let (url, place) = match real {
+            Real::Sqlite => {
+                let folder = tempfile::tempdir().expect("a folder");
+                let url = format!("sqlite://{}", folder.path().join("headroom.db").display());
+                (url, Place::Folder { _folder: folder })
+            }
+            Real::Postgres => {
+                let database = Database::new();
+                (format!("{}/{}", database.server, database.name), Place::Database { _database: database })
+            }
+        };
+        let options =
+            Options { url, read_url: None, connections: 2, read_connections: 1, timeout: Duration::from_secs(10) };
+        let real = connect(&options).map_err(failed)?;
+        real.migrate().await.map_err(failed)?;
+        let settled = Settled { partitions: 1, partitioner: Partitioner::Murmur2, time_zone: zone.to_owned() };
+        prop_assert_eq!(&real.settle(&settled).await.map_err(failed)?, &settled);
+        Ok((Arc::new(Both { memory, real }), place))
+    }
+
+    /// Holds all that a reader and a relay see of the real store against memory.
+    pub(crate) async fn compare(&self) -> Result<(), TestCaseError> {
+        let rows = self.memory.rows().clone();
+        let customers: Vec<i64> = rows.customers.keys().copied().collect();
+        let must = self.memory.accounts(0, &customers).await.map_err(failed)?;
+        let view = self.real.read(&Selection::default()).await.map_err(failed)?;
+        let found = view.accounts.into_iter().map(|account| account.value).collect();
+        // A reader needs no ledger and no reversals.
+        let without = |mut accounts: Vec<AccountImage>| {
+            for account in &mut accounts {
+                account.pending_reversals.clear();
+                account.latest_usage = None;
+            }
+            sorted(accounts)
+        };
+        prop_assert_eq!(without(found), without(must));
+        let alerts = self.real.outbox(0, 0, usize::MAX >> 1).await.map_err(failed)?;
+        prop_assert_eq!(&alerts, &rows.alerts);
+        prop_assert_eq!(self.real.totals().await.map_err(failed)?, rows.totals);
+        prop_assert_eq!(
+            self.real.outbox_numbers().await.map_err(failed)?,
+            vec![Partitioned { partition: 0, value: rows.outbox_number }]
+        );
+        Ok(())
+    }
+}
+
+/// Accounts in an order that does not depend on the store.
+fn sorted(mut accounts: Vec<AccountImage>) -> Vec<AccountImage> {
+    accounts.sort_by_key(|account| account.customer);
+    for account in &mut accounts {
+        account.assignments.sort_by_key(|row| row.key);
+        account.lines.sort_by_key(|row| row.upi);
+        account.buckets.sort_by_key(|row| row.slot);
+        account.pending_reversals.sort_unstable();
+    }
+    accounts
+}
+
+#[async_trait]
+impl Store for Both {
+    async fn migrate(&self) -> Result<(), StoreError> {
+        self.real.migrate().await
+    }
+
+    async fn ping(&self) -> Result<(), StoreError> {
+        self.real.ping().await
+    }
+
+    async fn deployment(&self) -> Result<Deployment, StoreError> {
+        self.real.deployment().await
+    }
+
+    async fn settle(&self, settled: &Settled) -> Result<Settled, StoreError> {
+        self.real.settle(settled).await
+    }
+
+    async fn take(&self, partition: i32) -> Result<Taken, StoreError> {
+        let (mut must, mut found) = (self.memory.take(partition).await?, self.real.take(partition).await?);
+        must.bill_runs.sort_by_key(|row| row.run.id);
+        found.bill_runs.sort_by_key(|row| row.run.id);
+        assert_eq!(found, must, "taking partition {partition}");
+        Ok(found)
+    }
+
+    async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError> {
+        let found = sorted(self.real.accounts(partition, customers).await?);
+        assert_eq!(found, sorted(self.memory.accounts(partition, customers).await?));
+        Ok(found)
+    }
+
+    async fn known_usage(&self, partition: i32, keys: &[LedgerKey]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+        let in_order = |mut rows: Vec<OfCustomer<LedgerRow>>| {
+            rows.sort_by_key(|row| (row.customer, row.row.position));
+            rows
+        };
+        let found = in_order(self.real.known_usage(partition, keys).await?);
+        assert_eq!(found, in_order(self.memory.known_usage(partition, keys).await?));
+        Ok(found)
+    }
+
+    async fn usage_after(
+        &self,
+        partition: i32,
+        customer: i64,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let found = self.real.usage_after(partition, customer, after, limit).await?;
+        assert_eq!(found, self.memory.usage_after(partition, customer, after, limit).await?);
+        Ok(found)
+    }
+
+    async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {
+        match self.memory.commit(commit).await {
+            Ok(()) => self.real.commit(commit).await,
+            Err(CommitError::Unknown(why)) => {
+                self.real.commit(commit).await?;
+                Err(CommitError::Unknown(why))
+            }
+            Err(CommitError::Fenced(partition)) => match self.real.commit(commit).await {
+                Err(CommitError::Fenced(found)) if found == partition => Err(CommitError::Fenced(partition)),
+                other => panic!("an owner of before wrote: {other:?}"),
+            },
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
+        self.real.home_bill_runs().await
+    }
+
+    async fn lease(&self, holder: Uuid, seconds: u32) -> Result<bool, StoreError> {
+        self.real.lease(holder, seconds).await
+    }
+
+    async fn relay_state(&self) -> Result<RelayState, StoreError> {
+        self.real.relay_state().await
+    }
+
+    async fn outbox_numbers(&self) -> Result<Vec<Partitioned<i64>>, StoreError> {
+        self.real.outbox_numbers().await
+    }
+
+    async fn outbox(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<AlertRow>, StoreError> {
+        self.real.outbox(partition, after, limit).await
+    }
+
+    async fn published(&self, published: &Published) -> Result<(), StoreError> {
+        self.real.published(published).await
+    }
+
+    async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError> {
+        self.real.read(selection).await
+    }
+
+    async fn totals(&self) -> Result<Totals, StoreError> {
+        self.real.totals().await
+    }
+}
