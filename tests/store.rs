@@ -1,0 +1,215 @@
+//! What both stores do for relay and query, and at the start; what they keep of a partition's work is held by `laws`.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use headroom::domain::{CustomerFact, CustomerRow, Partitioner};
+use headroom::store::{
+    AlertRow, AlertsOffset, Commit, CommitError, Offsets, Options, Partitioned, Published, Selection, Settled, Store,
+    StoreError, connect,
+};
+use uuid::Uuid;
+
+/// A store of its own for a test.
+struct Scene {
+    url: String,
+    _folder: Option<tempfile::TempDir>,
+}
+
+impl Scene {
+    async fn sqlite() -> Scene {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("headroom.db").display());
+        Scene { url, _folder: Some(folder) }
+    }
+
+    async fn postgres() -> Scene {
+        use sqlx::Connection as _;
+        let server = std::env::var("HEADROOM_TEST_POSTGRES").expect(
+            "HEADROOM_TEST_POSTGRES is not set: run `make test`, or `scripts/services up` and \
+             `eval \"$(scripts/services env)\"`",
+        );
+        let name = format!("store-{}", Uuid::new_v4());
+        let mut connection = sqlx::PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
+        let statement = format!("create database \"{name}\"");
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+        Scene { url: format!("{server}/{name}"), _folder: None }
+    }
+
+    fn open(&self) -> Arc<dyn Store> {
+        let options = Options {
+            url: self.url.clone(),
+            read_url: None,
+            connections: 3,
+            read_connections: 2,
+            timeout: Duration::from_secs(10),
+        };
+        connect(&options).unwrap()
+    }
+
+    /// A store of two partitions.
+    async fn ready(&self) -> Arc<dyn Store> {
+        let store = self.open();
+        store.migrate().await.unwrap();
+        assert_eq!(store.settle(&settled(2)).await.unwrap(), settled(2));
+        store
+    }
+
+    async fn execute(&self, statement: &str) {
+        use sqlx::Connection as _;
+        let statement = sqlx::AssertSqlSafe(statement.to_owned());
+        if self.url.starts_with("sqlite") {
+            let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
+            sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+        } else {
+            let mut connection = sqlx::PgConnection::connect(&self.url).await.unwrap();
+            sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();
+        }
+    }
+}
+
+fn settled(partitions: i32) -> Settled {
+    Settled { partitions, partitioner: Partitioner::Murmur2, time_zone: "Europe/London".to_owned() }
+}
+
+/// The next commit of a partition, with alerts of these numbers.
+fn commit(partition: i32, epoch: i64, from: i64, alerts: std::ops::RangeInclusive<i64>) -> Commit {
+    let alerts: Vec<AlertRow> =
+        alerts.map(|number| AlertRow { number, customer: 7, body: format!("{{\"n\":{number}}}") }).collect();
+    Commit {
+        partition,
+        epoch,
+        from: Offsets { usage: from, assignments: 0 },
+        next: Offsets { usage: from + 1, assignments: 0 },
+        outbox_number: alerts.last().map_or(0, |alert| alert.number),
+        alerts,
+        ..Commit::default()
+    }
+}
+
+async fn the_identity_stays(scene: Scene) {
+    let store = scene.open();
+    store.migrate().await.unwrap();
+    let first = store.deployment().await.unwrap();
+    assert_eq!(first.settled, None);
+    store.settle(&settled(2)).await.unwrap();
+    store.migrate().await.unwrap();
+    let again = scene.open();
+    assert_eq!(again.deployment().await.unwrap().store_id, first.store_id);
+    assert_eq!(again.settle(&settled(9)).await.unwrap(), settled(2), "what is settled stays");
+    again.ping().await.unwrap();
+}
+
+async fn one_owner_writes(scene: Scene) {
+    let store = scene.ready().await;
+    let old = store.take(1).await.unwrap();
+    let new = store.take(1).await.unwrap();
+    assert_eq!(new.epoch, old.epoch + 1);
+    assert_eq!(store.take(0).await.unwrap().epoch, old.epoch, "each partition has its own");
+    let fenced = store.commit(&commit(1, old.epoch, 0, 1..=1)).await;
+    assert!(matches!(fenced, Err(CommitError::Fenced(1))), "{fenced:?}");
+    store.commit(&commit(1, new.epoch, 0, 1..=2)).await.unwrap();
+    let twice = store.commit(&commit(1, new.epoch, 0, 1..=2)).await;
+    assert!(matches!(twice, Err(CommitError::Fenced(1))), "{twice:?}");
+    let taken = store.take(1).await.unwrap();
+    assert_eq!((taken.offsets.usage, taken.outbox_number), (1, 2));
+    assert_eq!(store.outbox(1, 0, 10).await.unwrap().len(), 2, "nothing came twice");
+}
+
+async fn published_alerts_leave(scene: Scene) {
+    let store = scene.ready().await;
+    let epoch = store.take(0).await.unwrap().epoch;
+    store.commit(&commit(0, epoch, 0, 1..=5)).await.unwrap();
+    let numbers = |rows: Vec<AlertRow>| rows.iter().map(|row| row.number).collect::<Vec<_>>();
+    assert_eq!(numbers(store.outbox(0, 0, 3).await.unwrap()), [1, 2, 3]);
+    assert_eq!(numbers(store.outbox(0, 3, 10).await.unwrap()), [4, 5]);
+    assert_eq!(numbers(store.outbox(1, 0, 10).await.unwrap()), [0_i64; 0]);
+    let published = Published {
+        numbers: vec![Partitioned { partition: 0, value: 3 }],
+        offsets: vec![AlertsOffset { partition: 4, next: 17 }],
+    };
+    store.published(&published).await.unwrap();
+    assert_eq!(numbers(store.outbox(0, 0, 10).await.unwrap()), [4, 5]);
+    let state = store.relay_state().await.unwrap();
+    assert!(state.numbers.contains(&Partitioned { partition: 0, value: 3 }), "{state:?}");
+    assert!(state.offsets.contains(&AlertsOffset { partition: 4, next: 17 }), "{state:?}");
+    let raised = store.outbox_numbers().await.unwrap();
+    assert!(raised.contains(&Partitioned { partition: 0, value: 5 }), "{raised:?}");
+}
+
+async fn one_relay_has_the_lease(scene: Scene) {
+    let store = scene.ready().await;
+    let (one, other) = (Uuid::new_v4(), Uuid::new_v4());
+    assert!(store.lease(one, 2).await.unwrap());
+    assert!(!store.lease(other, 2).await.unwrap(), "another holds it");
+    assert!(store.lease(one, 1).await.unwrap(), "its holder keeps it");
+    let begun = Instant::now();
+    while !store.lease(other, 60).await.unwrap() {
+        assert!(begun.elapsed() < Duration::from_secs(30), "a lease runs out");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(!store.lease(one, 60).await.unwrap());
+}
+
+async fn readers_choose_customers(scene: Scene) {
+    let store = scene.ready().await;
+    let epoch = store.take(0).await.unwrap().epoch;
+    let customer = |customer: i64| CustomerRow {
+        customer,
+        fact: Some((1, CustomerFact { billing_cycle: 3, contract_owner: None })),
+        next_slot: 0,
+    };
+    let mut first = commit(0, epoch, 0, 1..=0);
+    first.customers = vec![customer(1), customer(2), customer(3)];
+    store.commit(&first).await.unwrap();
+    let read = |customers: Option<Vec<i64>>, lines: Option<Vec<i64>>| {
+        let store = store.clone();
+        async move {
+            let view = store.read(&Selection { customers, lines }).await.unwrap();
+            let mut found: Vec<i64> = view.accounts.iter().map(|account| account.value.customer).collect();
+            found.sort_unstable();
+            found
+        }
+    };
+    assert_eq!(read(None, None).await, [1, 2, 3]);
+    assert_eq!(read(Some(vec![3, 9]), None).await, [3]);
+    assert_eq!(read(Some(vec![]), None).await, [0_i64; 0]);
+    assert_eq!(read(None, Some(vec![11])).await, [0_i64; 0]);
+}
+
+async fn a_newer_schema_is_refused(scene: Scene) {
+    scene.ready().await;
+    let now = if scene.url.starts_with("sqlite") { "datetime('now')" } else { "now()" };
+    let blob = if scene.url.starts_with("sqlite") { "x'00'" } else { "'\\x00'" };
+    scene
+        .execute(&format!(
+            "insert into _sqlx_migrations (version, description, installed_on, success, checksum, execution_time) \
+             values (9999, 'of a later version', {now}, true, {blob}, 0)"
+        ))
+        .await;
+    let refused = scene.open().migrate().await;
+    let Err(StoreError::Failed(why)) = refused else { panic!("{refused:?}") };
+    assert!(why.contains("newer") && !why.contains('\n'), "{why}");
+}
+
+macro_rules! on_both {
+    ($($law:ident),+) => {
+        mod sqlite {
+            $(#[tokio::test] async fn $law() { super::$law(super::Scene::sqlite().await).await; })+
+        }
+        mod postgres {
+            $(#[tokio::test] async fn $law() { super::$law(super::Scene::postgres().await).await; })+
+        }
+    };
+}
+
+on_both!(
+    the_identity_stays,
+    one_owner_writes,
+    published_alerts_leave,
+    one_relay_has_the_lease,
+    readers_choose_customers,
+    a_newer_schema_is_refused
+);
