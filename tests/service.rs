@@ -200,7 +200,7 @@ fn events_become_balances_and_alerts_whatever_is_killed() {
     let mut running = deployment.run();
     until("all three are in", || {
         deployment.totals()["usageEvents"]["counted"] == 2
-            && on_postgres(&deployment.environment["HEADROOM_STORE__URL"], "select count(*) from dead_letters")
+            && on_postgres(&deployment.environment["HEADROOM_STORE__URL"], "select count(*) from dead_letter")
                 == Some(1)
     });
     assert_eq!(deployment.totals()["drawn"]["DURATION"], 25_000);

@@ -9,7 +9,7 @@ use tracing::Subscriber;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, LogLevel};
 
 /// The variable that says more finely than `log.level` what is written, and wins over it.
 const FILTER_VARIABLE: &str = "RUST_LOG";
@@ -41,7 +41,12 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let directives = directives.filter(|text| !text.is_empty()).unwrap_or(log.level.name());
+    let level = match log.level {
+        // PostgreSQL's notices are of its own tables' upkeep.
+        LogLevel::Info => "info,sqlx::postgres::notice=warn",
+        other => other.name(),
+    };
+    let directives = directives.filter(|text| !text.is_empty()).unwrap_or(level);
     let filter = EnvFilter::builder().parse(directives).map_err(|_| LoggingError::Filter(directives.to_owned()))?;
     let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(writer).with_ansi(false);
     Ok(match log.format {
