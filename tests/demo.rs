@@ -33,7 +33,7 @@ fn it_plays_and_sums_up() {
     let (said, wrong) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{wrong}");
     assert_eq!(wrong, "", "nothing goes wrong");
-    assert!(said.contains(&format!("curl -s -H 'Authorization: Bearer ")), "{said}");
+    assert!(said.contains("curl -s -H 'Authorization: Bearer "), "{said}");
     assert!(said.contains(&query) && said.contains(&admin), "{said}");
     let last = said.lines().last().unwrap();
     assert!(last.starts_with("The end: ") && !last.starts_with("The end: 0 records"), "{last}");
