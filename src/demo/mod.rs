@@ -245,14 +245,18 @@ impl Stage {
         let balances: usize = view.accounts.iter().map(|account| account.value.buckets.len()).sum();
         let commits = feed::sum(&self.handle, "headroom_commit_duration_seconds_count");
         let applied = feed::applied(&self.handle);
-        Ok(format!("{applied} records in, {commits} commits, {balances} balances drawn on, {} alerts", self.alerts))
+        let refused = match feed::sum(&self.handle, "headroom_dead_letters_total{") {
+            0 => String::new(),
+            refused => format!(", {refused} records REFUSED (see headroom_dead_letters_total in the metrics)"),
+        };
+        let alerts = self.alerts;
+        Ok(format!("{applied} records in, {commits} commits, {balances} balances drawn on, {alerts} alerts{refused}"))
     }
 
     async fn summary(&self) -> Result<String, DemoError> {
         let totals = self.store.totals().await?;
-        let refused = feed::sum(&self.handle, "headroom_dead_letters_total{");
         Ok(format!(
-            "The end: {}; {} usage events count, {} were taken back, {refused} records were refused.",
+            "The end: {}; {} usage events count, {} were taken back.",
             self.figures().await?,
             totals.counted,
             totals.reversed

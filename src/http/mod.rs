@@ -9,9 +9,6 @@ mod query;
 mod rows;
 mod server;
 
-#[cfg(test)]
-mod tests;
-
 pub use admin::{AdminOptions, serve_admin};
 pub use query::{QueryOptions, serve_query};
 pub use server::{BindError, bind};

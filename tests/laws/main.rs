@@ -22,10 +22,14 @@ use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 use crate::both::Real;
 use crate::history::History;
 
-/// Plays as many histories as `CASES` says, or else the `usual` number, and shows the smallest one that breaks the law.
-fn for_all_histories(usual: u32, law: impl Fn(&History) -> Result<(), TestCaseError>) {
+/// A history on a real store takes a while, and shrinking one plays it again each time.
+const SHRINKS_ON_REAL: u32 = 100;
+
+/// Plays as many histories as `CASES` says, or else the `usual` number, and shows the smallest one that breaks the law,
+/// found within so many `shrinks`.
+fn for_all_histories(usual: u32, shrinks: u32, law: impl Fn(&History) -> Result<(), TestCaseError>) {
     let cases = std::env::var("CASES").map_or(usual, |cases| cases.parse().expect("CASES is a number"));
-    let config = Config { cases, failure_persistence: None, max_shrink_iters: 20_000, ..Config::default() };
+    let config = Config { cases, failure_persistence: None, max_shrink_iters: shrinks, ..Config::default() };
     match TestRunner::new(config).run(&history::history(), |history| law(&history)) {
         Ok(()) => {}
         Err(TestError::Fail(why, history)) => panic!("{why}\nby the history {history:#?}"),
@@ -35,17 +39,17 @@ fn for_all_histories(usual: u32, law: impl Fn(&History) -> Result<(), TestCaseEr
 
 #[test]
 fn balances_and_alerts_are_the_plain_folds_whatever_the_order() {
-    for_all_histories(200, |history| {
+    for_all_histories(200, 5_000, |history| {
         play::play(history, None, |step| balances::check(step).and_then(|()| alerts::check(step))).map(drop)
     });
 }
 
 #[test]
 fn sqlite_keeps_what_the_store_in_memory_keeps() {
-    for_all_histories(40, |history| play::play(history, Some(Real::Sqlite), |_| Ok(())).map(drop));
+    for_all_histories(40, SHRINKS_ON_REAL, |history| play::play(history, Some(Real::Sqlite), |_| Ok(())).map(drop));
 }
 
 #[test]
 fn postgres_keeps_what_the_store_in_memory_keeps() {
-    for_all_histories(25, |history| play::play(history, Some(Real::Postgres), |_| Ok(())).map(drop));
+    for_all_histories(25, SHRINKS_ON_REAL, |history| play::play(history, Some(Real::Postgres), |_| Ok(())).map(drop));
 }
