@@ -25,6 +25,8 @@ use crate::{relay, worker};
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ledger rows that a replay reads at once.
 const REPLAY_PAGE: usize = 5_000;
+/// Customers whose rows of a closing bill run are stored at once.
+const STORING_CUSTOMERS: usize = 200;
 /// Batches that exist at a time, over all partitions.
 const BATCHES: usize = 8;
 /// How long roles may take to end.
@@ -245,6 +247,7 @@ fn worker_options(
         now,
         cache_bytes: per_partition,
         replay_page: REPLAY_PAGE,
+        storing_customers: STORING_CUSTOMERS,
         health: health.clone(),
     };
     worker::Options {

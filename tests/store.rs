@@ -5,10 +5,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headroom::domain::{CustomerFact, CustomerRow, Partitioner};
+use headroom::domain::{BillRun, BillRunRow, CustomerFact, CustomerRow, Date, Partitioner, RunStatus, StoredRow};
 use headroom::store::{
     AlertRow, AlertsOffset, Commit, CommitError, Offsets, Options, Partitioned, Published, Selection, Settled, Store,
-    StoreError, connect,
+    StoreError, StoredAhead, connect,
 };
 use uuid::Uuid;
 
@@ -163,11 +163,12 @@ async fn readers_choose_customers(scene: Scene) {
     };
     let mut first = commit(0, epoch, 0, 1..1);
     first.customers = vec![customer(1), customer(2), customer(3)];
+    first.bill_runs = vec![(bill_run(RunStatus::Open), true)];
     store.commit(&first).await.unwrap();
     let read = |customers: Option<Vec<i64>>, lines: Option<Vec<i64>>| {
         let store = store.clone();
         async move {
-            let view = store.read(&Selection { customers, lines }).await.unwrap();
+            let view = store.read(&Selection { bill_runs: None, customers, lines }).await.unwrap();
             let mut found: Vec<i64> = view.accounts.iter().map(|account| account.value.customer).collect();
             found.sort_unstable();
             found
@@ -177,6 +178,52 @@ async fn readers_choose_customers(scene: Scene) {
     assert_eq!(read(Some(vec![3, 9]), None).await, [3]);
     assert_eq!(read(Some(vec![]), None).await, [0_i64; 0]);
     assert_eq!(read(None, Some(vec![11])).await, [0_i64; 0]);
+}
+
+fn bill_run(status: RunStatus) -> BillRunRow {
+    let day = Date::from_days(20_000);
+    let (period_start, period_end, usage_from, usage_until) = (day, day, day, day);
+    let run = BillRun { id: 7, billing_cycle: 3, period_start, period_end, usage_from, usage_until, status };
+    BillRunRow { version: 1, run, closings: i32::from(status != RunStatus::Open), storing: None }
+}
+
+async fn closed_runs_are_read_from_their_rows(scene: Scene) {
+    let store = scene.ready().await;
+    let epoch = store.take(0).await.unwrap().epoch;
+    let row = |customer: i64, upi: i64| StoredRow {
+        bill_run: 7,
+        customer,
+        upi,
+        site: Some(4),
+        contract_owner: None,
+        period_start: Date::from_days(20_000),
+        period_end: Date::from_days(20_030),
+        entries: "[]".to_owned(),
+    };
+    let ahead = StoredAhead { bill_run: 7, customer: 3 };
+    let mut first = commit(0, epoch, 0, 1..1);
+    first.bill_runs = vec![(BillRunRow { storing: Some(2), ..bill_run(RunStatus::Closed) }, true)];
+    first.stored_rows = vec![row(1, 11), row(2, 21), row(3, 31)];
+    first.stored_ahead = vec![ahead];
+    store.commit(&first).await.unwrap();
+    assert_eq!(store.take(0).await.unwrap().stored_ahead, [ahead]);
+    let read = |bill_runs: Vec<i64>, lines: Option<Vec<i64>>| {
+        let store = store.clone();
+        async move {
+            let view = store.read(&Selection { bill_runs: Some(bill_runs), customers: None, lines }).await.unwrap();
+            let mut found: Vec<StoredRow> = view.stored_rows.into_iter().map(|of| of.value).collect();
+            found.sort_unstable_by_key(|row| row.upi);
+            found
+        }
+    };
+    assert_eq!(read(vec![7], None).await, [row(1, 11), row(2, 21), row(3, 31)]);
+    assert_eq!(read(vec![7], Some(vec![21])).await, [row(2, 21)]);
+    assert_eq!(read(vec![8], None).await, []);
+    let mut second = commit(0, epoch + 1, 1, 1..1);
+    second.reopened_runs = vec![7];
+    store.commit(&second).await.unwrap();
+    assert_eq!(read(vec![7], None).await, []);
+    assert_eq!(store.take(0).await.unwrap().stored_ahead, []);
 }
 
 async fn a_newer_schema_is_refused(scene: Scene) {
@@ -211,5 +258,6 @@ on_both!(
     published_alerts_leave,
     one_relay_has_the_lease,
     readers_choose_customers,
+    closed_runs_are_read_from_their_rows,
     a_newer_schema_is_refused
 );

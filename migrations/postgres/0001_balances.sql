@@ -53,6 +53,9 @@ CREATE TABLE ledger (
   PRIMARY KEY (partition, customer_id, start_time, event_key)
 );
 
+-- What is held: a small part, or nothing.
+CREATE INDEX ledger_held ON ledger (partition, customer_id, start_time) WHERE state = 1::int::"char";
+
 -- What was reversed. `pending`: its event has not come.
 CREATE TABLE reversal (
   customer_id bigint NOT NULL,
@@ -134,7 +137,32 @@ CREATE TABLE bill_run (
   usage_until_date  date NOT NULL,
   status            smallint NOT NULL, -- 0 OPEN, 1 CLOSED, 2 FINALIZED
   home              boolean NOT NULL,
+  closings          int NOT NULL,    -- how often it closed
+  storing_after     bigint,          -- while its rows are being stored: customers up to this one are done
   PRIMARY KEY (partition, bill_run_id)
+);
+
+-- Rows of closed bill runs, as they were when the run closed.
+CREATE TABLE stored_row (
+  bill_run_id                bigint NOT NULL,
+  customer_id                bigint NOT NULL,
+  usage_product_inventory_id bigint NOT NULL,
+  site_id                    bigint,
+  contract_owner_id          bigint,
+  partition                  int NOT NULL,
+  period_start_date          date NOT NULL,
+  period_end_date            date NOT NULL,
+  entries                    text NOT NULL, -- what was nested, as JSON
+  PRIMARY KEY (partition, bill_run_id, customer_id, usage_product_inventory_id)
+);
+CREATE INDEX stored_row_line ON stored_row (bill_run_id, usage_product_inventory_id);
+
+-- Customers whose rows of a bill run that is being stored were stored ahead of their turn.
+CREATE TABLE stored_ahead (
+  partition   int NOT NULL,
+  bill_run_id bigint NOT NULL,
+  customer_id bigint NOT NULL,
+  PRIMARY KEY (partition, bill_run_id, customer_id)
 );
 
 -- Alerts on their way to Kafka, numbered under the progress row.

@@ -1,8 +1,9 @@
-//! The bill runs that a partition has applied (`domain.md sections 3 and 6`).
+//! The bill runs that a partition has applied, and what they hold back (`domain.md sections 3 and 6`).
 
 use super::account::Taken;
 use super::facts::{BillRun, RunStatus};
 use super::image::BillRunRow;
+use super::time::Date;
 
 /// Bill runs by their ids.
 #[derive(Debug, Clone, Default)]
@@ -10,13 +11,56 @@ pub struct BillRuns {
     rows: Vec<BillRunRow>,
 }
 
+/// A fact about a bill run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunFact {
+    /// Its version.
+    pub version: i64,
+    /// What it says.
+    pub run: BillRun,
+    /// [`BillRunRow::closings`] in the run's home partition, for a fact that came from there; `None` for one that came
+    /// in by the topic.
+    pub closings: Option<i32>,
+}
+
 /// What became of a fact about a bill run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RunTaken {
-    /// As any fact with a version.
-    Fact(Taken),
+    /// It holds now.
+    Applied(RunChange),
+    /// It is the version that holds.
+    Duplicate,
+    /// A higher version holds.
+    PassedOver,
+    /// It is the version that holds, with other data.
+    Conflict,
     /// The run is finalized, and the fact is a later version of it.
     Finalized,
+}
+
+/// What a fact that was applied changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunChange {
+    /// The run was closed before: usage that it held may count now, but for what it covers still.
+    pub was_closed: bool,
+    /// The run is open, or was open for a while since it closed before: its stored rows go.
+    pub reopened: bool,
+    /// It closed: its rows are to be stored.
+    pub closed: bool,
+}
+
+impl RunStatus {
+    /// Whether rows are answered from the store.
+    pub fn is_closed(self) -> bool {
+        self != RunStatus::Open
+    }
+}
+
+impl BillRun {
+    /// Whether it holds back usage of this day first applied now, of customers of its cycle.
+    fn holds(&self, cycle: i64, date: Date) -> bool {
+        self.status.is_closed() && self.billing_cycle == cycle && self.usage_from <= date && date <= self.usage_until
+    }
 }
 
 impl BillRuns {
@@ -36,37 +80,69 @@ impl BillRuns {
         self.rows.iter().map(|row| (row.run.id, row.version))
     }
 
+    /// Whether any run is closed, so that usage may have to be held.
+    pub fn any_closed(&self) -> bool {
+        self.rows.iter().any(|row| row.run.status.is_closed())
+    }
+
+    /// Whether usage of this day, of a customer of this cycle, is covered by a closed run.
+    pub fn hold(&self, cycle: i64, date: Date) -> bool {
+        self.rows.iter().any(|row| row.run.holds(cycle, date))
+    }
+
+    /// The same, with one run taken as open.
+    pub fn hold_without(&self, id: i64, cycle: i64, date: Date) -> bool {
+        self.rows.iter().any(|row| row.run.id != id && row.run.holds(cycle, date))
+    }
+
+    /// The runs whose rows are being stored.
+    pub fn storing(&self) -> impl Iterator<Item = &BillRunRow> {
+        self.rows.iter().filter(|row| row.storing.is_some())
+    }
+
+    /// Notes how far the storing of a run's rows came; `None`: it is done. Returns the run's row.
+    pub fn note_storing(&mut self, id: i64, storing: Option<i64>) -> Option<BillRunRow> {
+        let at = self.rows.binary_search_by_key(&id, |row| row.run.id).ok()?;
+        self.rows[at].storing = storing;
+        Some(self.rows[at])
+    }
+
     /// Takes a fact about a run.
-    pub fn take(&mut self, version: i64, run: BillRun) -> RunTaken {
-        let row = BillRunRow { version, run };
-        match self.rows.binary_search_by_key(&run.id, |row| row.run.id) {
-            Err(at) => {
-                self.rows.insert(at, row);
-                RunTaken::Fact(Taken::Applied)
-            }
-            Ok(at) => {
-                let known = &mut self.rows[at];
-                if version > known.version && known.run.status == RunStatus::Finalized {
-                    return RunTaken::Finalized;
-                }
-                let taken = Taken::judge(Some(known.version), version, || known.run == run);
-                if taken == Taken::Applied {
-                    *known = row;
-                }
-                RunTaken::Fact(taken)
-            }
+    pub fn take(&mut self, fact: &RunFact) -> RunTaken {
+        let place = self.rows.binary_search_by_key(&fact.run.id, |row| row.run.id);
+        let known = place.ok().map(|at| self.rows[at]);
+        if known.is_some_and(|row| fact.version > row.version && row.run.status == RunStatus::Finalized) {
+            return RunTaken::Finalized;
         }
+        let same = || known.is_some_and(|row| row.run == fact.run);
+        match Taken::judge(known.map(|row| row.version), fact.version, same) {
+            Taken::Applied => {}
+            Taken::Duplicate => return RunTaken::Duplicate,
+            Taken::PassedOver => return RunTaken::PassedOver,
+            Taken::Conflict => return RunTaken::Conflict,
+        }
+        let (was_closed, before) = known.map_or((false, 0), |row| (row.run.status.is_closed(), row.closings));
+        let closes = fact.run.status.is_closed();
+        let closings = fact.closings.unwrap_or(before + i32::from(closes && !was_closed));
+        let closed = closes && (!was_closed || closings > before);
+        let change = RunChange { was_closed, reopened: was_closed && (!closes || closed), closed };
+        let storing = if closed { Some(-1) } else { known.and_then(|row| row.storing).filter(|_| closes) };
+        let row = BillRunRow { version: fact.version, run: fact.run, closings, storing };
+        match place {
+            Ok(at) => self.rows[at] = row,
+            Err(at) => self.rows.insert(at, row),
+        }
+        RunTaken::Applied(change)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::Date;
 
-    fn run(status: RunStatus) -> BillRun {
+    fn fact(version: i64, status: RunStatus) -> RunFact {
         let day = Date::from_days(20_000);
-        BillRun {
+        let run = BillRun {
             id: 7,
             billing_cycle: 1,
             period_start: day,
@@ -74,16 +150,38 @@ mod tests {
             usage_from: day,
             usage_until: day,
             status,
-        }
+        };
+        RunFact { version, run, closings: None }
     }
 
     #[test]
     fn a_finalized_run_takes_no_later_version() {
         let mut runs = BillRuns::default();
-        assert_eq!(runs.take(3, run(RunStatus::Finalized)), RunTaken::Fact(Taken::Applied));
-        assert_eq!(runs.take(3, run(RunStatus::Finalized)), RunTaken::Fact(Taken::Duplicate));
-        assert_eq!(runs.take(3, run(RunStatus::Open)), RunTaken::Fact(Taken::Conflict));
-        assert_eq!(runs.take(2, run(RunStatus::Open)), RunTaken::Fact(Taken::PassedOver));
-        assert_eq!(runs.take(4, run(RunStatus::Open)), RunTaken::Finalized);
+        let closed = RunChange { closed: true, ..RunChange::default() };
+        assert_eq!(runs.take(&fact(3, RunStatus::Finalized)), RunTaken::Applied(closed));
+        assert_eq!(runs.take(&fact(3, RunStatus::Finalized)), RunTaken::Duplicate);
+        assert_eq!(runs.take(&fact(3, RunStatus::Open)), RunTaken::Conflict);
+        assert_eq!(runs.take(&fact(2, RunStatus::Open)), RunTaken::PassedOver);
+        assert_eq!(runs.take(&fact(4, RunStatus::Open)), RunTaken::Finalized);
+    }
+
+    #[test]
+    fn a_copy_that_missed_the_opening_in_between_closes_anew() {
+        let (mut home, mut copy) = (BillRuns::default(), BillRuns::default());
+        let bring = |home: &BillRuns, copy: &mut BillRuns| {
+            let row = home.get(7).expect("it is known");
+            copy.take(&RunFact { version: row.version, run: row.run, closings: Some(row.closings) })
+        };
+        home.take(&fact(1, RunStatus::Closed));
+        bring(&home, &mut copy);
+        copy.note_storing(7, None);
+        home.take(&fact(2, RunStatus::Open));
+        home.take(&fact(3, RunStatus::Closed));
+        let change = RunChange { was_closed: true, reopened: true, closed: true };
+        assert_eq!(bring(&home, &mut copy), RunTaken::Applied(change));
+        copy.note_storing(7, None);
+        home.take(&fact(4, RunStatus::Finalized));
+        let stays = RunChange { was_closed: true, reopened: false, closed: false };
+        assert_eq!(bring(&home, &mut copy), RunTaken::Applied(stays));
     }
 }

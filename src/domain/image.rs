@@ -25,6 +25,18 @@ pub struct AccountImage {
     pub latest_usage: Option<Instant>,
 }
 
+impl AccountImage {
+    /// The billing cycle known now; customers without one are in cycle 0 (`domain.md section 3`).
+    pub fn billing_cycle(&self) -> i64 {
+        self.fact.map_or(0, |(_, fact)| fact.billing_cycle)
+    }
+
+    /// Who owns the contract, if that is known.
+    pub fn contract_owner(&self) -> Option<i64> {
+        self.fact.and_then(|(_, fact)| fact.contract_owner)
+    }
+}
+
 /// A customer's own row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CustomerRow {
@@ -140,4 +152,9 @@ pub struct BillRunRow {
     pub version: i64,
     /// What it says.
     pub run: BillRun,
+    /// How often it became CLOSED or FINALIZED from OPEN or from unknown. A partition that meets a higher number than
+    /// its own missed that the run was OPEN in between.
+    pub closings: i32,
+    /// While its rows are being stored: customers up to this one are done (-1: none yet).
+    pub storing: Option<i64>,
 }

@@ -15,6 +15,7 @@ mod partitioner;
 mod qualify;
 mod quantity;
 mod reason;
+pub mod standing;
 mod threshold;
 mod time;
 mod totals;
@@ -23,7 +24,7 @@ mod window;
 
 pub use account::{Account, Changes, Taken};
 pub use alert::Alert;
-pub use bill_runs::{BillRuns, RunTaken};
+pub use bill_runs::{BillRuns, RunChange, RunFact, RunTaken};
 pub use calendar::{Calendar, UnknownTimeZone};
 pub use facts::{
     Assignment, AssignmentKey, BillRun, ChargingType, Component, CustomerFact, DialString, EventKey, Frequency,
@@ -35,6 +36,7 @@ pub use image::{
 pub use partitioner::Partitioner;
 pub use quantity::Quantity;
 pub use reason::{Outcome, Reason, Refusal};
+pub use standing::StoredRow;
 pub use threshold::{Threshold, Turn, effective, turns};
 pub use time::{Date, Instant};
 pub use totals::Totals;

@@ -97,6 +97,13 @@ pub fn without_source(body: &[u8], with_source: bool) -> Option<&[u8]> {
     rest.get(..rest.len().checked_sub(source)?)
 }
 
+/// The source that stands behind a packed event; `None` when the bytes are damaged.
+pub fn source_behind(body: &[u8]) -> Option<&str> {
+    let (rest, length) = body.split_last_chunk::<4>()?;
+    let source = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    std::str::from_utf8(rest.get(rest.len().checked_sub(source)?..)?).ok()
+}
+
 /// Appends what an event took, bucket by bucket.
 pub fn pack_draws(draws: &[Draw], out: &mut Vec<u8>) {
     for draw in draws {

@@ -20,8 +20,9 @@ use tracing::{error, warn};
 use super::answer::{Refused, json_response};
 use super::auth::{Grant, Keys};
 use super::grammar::{self, Field, Query};
-use super::rows::{self, AssignmentEntry, Row};
+use super::rows::{self, Row};
 use super::{openapi, server};
+use crate::domain::standing::AssignmentEntry;
 use crate::domain::{Calendar, Date};
 use crate::store::{ReadView, Selection, Store, StoreError};
 use crate::telemetry::metrics::HTTP_DURATION;
@@ -120,7 +121,7 @@ fn selection(query: &Query, grant: &Grant) -> Selection {
         (Some(asked), Some(_)) => Some(asked.iter().copied().filter(|id| grant.allows_customer(*id)).collect()),
         (asked, allowed) => asked.clone().or_else(|| allowed.clone()),
     };
-    Selection { customers, lines: query.filters.lines.clone() }
+    Selection { bill_runs: query.filters.bill_runs.clone(), customers, lines: query.filters.lines.clone() }
 }
 
 /// Whether a `Prefer` header asks for the number of all rows.
@@ -169,12 +170,11 @@ struct RowBody {
 }
 
 fn body_of(row: &Row<'_>, options: &QueryOptions, query: &Query) -> RowBody {
-    let run = row.run();
     let wanted = |field: Field| query.fields.as_ref().is_none_or(|fields| fields.contains(&field));
     RowBody {
-        bill_run_id: wanted(Field::BillRunId).then_some(run.id),
-        period_start_date: wanted(Field::PeriodStartDate).then_some(run.period_start),
-        period_end_date: wanted(Field::PeriodEndDate).then_some(run.period_end),
+        bill_run_id: wanted(Field::BillRunId).then(|| row.bill_run()),
+        period_start_date: wanted(Field::PeriodStartDate).then(|| row.period().0),
+        period_end_date: wanted(Field::PeriodEndDate).then(|| row.period().1),
         usage_product_inventory_id: wanted(Field::UsageProductInventoryId).then(|| row.upi()),
         inclusive_usage_balance_assignments: wanted(Field::Assignments)
             .then(|| row.assignments(&options.calendar, &query.filters)),

@@ -17,9 +17,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use rows::{
-    AlertRow, AlertsOffset, BillRunOfPartition, Commit, DeadLetterRow, Deployment, LedgerKey, LedgerRow, NewUsage,
-    OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, ReversalRow, Selection, Settled, Taken,
-    UsageChange,
+    AlertRow, AlertsOffset, BillRunOfPartition, Commit, DeadLetterRow, Deployment, HeldSelection, LedgerKey, LedgerRow,
+    NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, ReversalRow, Selection, Settled,
+    StoredAhead, Taken, UsageChange,
 };
 
 use crate::domain::{AccountImage, Position, Totals};
@@ -108,6 +108,18 @@ pub trait Store: Send + Sync + 'static {
         after: Option<Position>,
         limit: usize,
     ) -> Result<Vec<LedgerRow>, StoreError>;
+
+    /// The usage that is held and not reversed, in any order.
+    async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError>;
+
+    /// Up to `limit` customers of a billing cycle after a customer, in order. Customers without a fact are in cycle 0.
+    async fn customers_after(
+        &self,
+        partition: i32,
+        cycle: i64,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<i64>, StoreError>;
 
     /// Writes a batch's effect, all of it or nothing. Its first statement is the fence.
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError>;

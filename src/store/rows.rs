@@ -5,7 +5,8 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::domain::{
-    AccountImage, AssignmentRow, BillRunRow, BucketRow, CustomerRow, LineRow, Partitioner, Position, Totals, UsageState,
+    AccountImage, AssignmentRow, BillRunRow, BucketRow, CustomerRow, Instant, LineRow, Partitioner, Position,
+    StoredRow, Totals, UsageState,
 };
 
 /// The identity of a store.
@@ -50,8 +51,28 @@ pub struct Taken {
     pub totals: Totals,
     /// The bill runs applied so far.
     pub bill_runs: Vec<BillRunRow>,
+    /// Customers, each with a bill run that is being stored, whose rows of it are stored ahead of their turn.
+    pub stored_ahead: Vec<StoredAhead>,
     /// Sources that have a number: `sources[n]` has number n + 1.
     pub sources: Vec<String>,
+}
+
+/// A customer whose rows of a bill run are stored ahead of its turn, since it changed while the run was being stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct StoredAhead {
+    /// The run.
+    pub bill_run: i64,
+    /// The customer.
+    pub customer: i64,
+}
+
+/// Which held usage to look for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldSelection {
+    /// Only that of these customers.
+    pub customers: Option<Vec<i64>>,
+    /// Only that which began in this span, half-open.
+    pub span: Option<(Instant, Instant)>,
 }
 
 /// Something of one customer.
@@ -198,6 +219,14 @@ pub struct Commit {
     pub removed_lines: Vec<(i64, i64)>,
     /// Bill runs, new or changed, with whether this is their home partition.
     pub bill_runs: Vec<(BillRunRow, bool)>,
+    /// Bill runs that are not closed as they were any more: their stored rows and [`StoredAhead`] go, before any come.
+    pub reopened_runs: Vec<i64>,
+    /// Bill runs that are stored to the end: their [`StoredAhead`] go.
+    pub stored_runs: Vec<i64>,
+    /// Rows of closing bill runs.
+    pub stored_rows: Vec<StoredRow>,
+    /// Customers stored ahead of their turn.
+    pub stored_ahead: Vec<StoredAhead>,
     /// Buckets that have no row yet.
     pub new_buckets: Vec<OfCustomer<BucketRow>>,
     /// Buckets whose allowance, remaining or mark changed.
@@ -246,13 +275,31 @@ pub struct Published {
     pub offsets: Vec<AlertsOffset>,
 }
 
-/// Which accounts a query needs; all of them when every list is `None`.
+/// What a query needs: the open bill runs and all accounts when every list is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Selection {
+    /// These bill runs rather than the open ones.
+    pub bill_runs: Option<Vec<i64>>,
     /// Only these customers.
     pub customers: Option<Vec<i64>>,
     /// Only customers that know one of these lines, by a row of it or by an assignment to it.
     pub lines: Option<Vec<i64>>,
+}
+
+impl Selection {
+    /// Whether rows of this run are asked for.
+    pub fn wants(&self, row: &BillRunRow) -> bool {
+        match &self.bill_runs {
+            None => !row.run.status.is_closed(),
+            Some(ids) => ids.contains(&row.run.id),
+        }
+    }
+
+    /// Whether rows of any of these runs are answered from accounts: of an open one, or one that is being stored.
+    pub(super) fn needs_accounts(&self, runs: &[BillRunOfPartition]) -> bool {
+        let live = |row: &BillRunRow| !row.run.status.is_closed() || row.storing.is_some();
+        runs.iter().any(|of| self.wants(&of.row) && live(&of.row))
+    }
 }
 
 /// What a query answers from: one moment of the store.
@@ -260,6 +307,10 @@ pub struct Selection {
 pub struct ReadView {
     /// Every bill run, as each partition has applied it.
     pub bill_runs: Vec<BillRunOfPartition>,
-    /// The accounts selected.
+    /// The accounts selected; none when no run asked for is answered from accounts.
     pub accounts: Vec<Partitioned<AccountImage>>,
+    /// The stored rows of the closed runs that are asked for, of the customers and lines selected.
+    pub stored_rows: Vec<Partitioned<StoredRow>>,
+    /// Customers stored ahead of their turn, of runs that are asked for.
+    pub stored_ahead: Vec<Partitioned<StoredAhead>>,
 }

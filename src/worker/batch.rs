@@ -7,7 +7,8 @@
 use std::ops::Range;
 
 use crate::domain::{
-    BillRun, ChargingType, EventKey, Instant, Outcome, Position, Quantity, Reason, Reference, Refusal, Usage, packed,
+    BillRunRow, ChargingType, EventKey, Instant, Outcome, Position, Quantity, Reason, Reference, Refusal, RunFact,
+    Usage, packed,
 };
 use crate::events::{self, AssignmentFact, Record, Rules, UsageFact};
 use crate::store::{DeadLetterRow, LedgerKey, Offsets};
@@ -68,8 +69,7 @@ pub(super) struct BatchReference {
 /// A fact about a bill run.
 #[derive(Debug, Clone)]
 pub(super) struct BatchBillRun {
-    pub(super) version: i64,
-    pub(super) run: BillRun,
+    pub(super) fact: RunFact,
     /// `None` for a fact that came from the run's home partition by the store.
     pub(super) origin: Option<u32>,
 }
@@ -118,8 +118,42 @@ impl Batch {
     }
 
     /// Takes a fact about a bill run in that another partition, its home, has applied.
-    pub fn push_bill_run(&mut self, version: i64, run: BillRun) {
-        self.bill_runs.push(BatchBillRun { version, run, origin: None });
+    pub fn push_bill_run(&mut self, row: &BillRunRow) {
+        let fact = RunFact { version: row.version, run: row.run, closings: Some(row.closings) };
+        self.bill_runs.push(BatchBillRun { fact, origin: None });
+    }
+
+    /// The same records in their order, in batches that keep each fact about a bill run apart: it is applied in a
+    /// transaction of its own (`domain.md section 3`).
+    pub fn apart(self, rules: &Rules) -> Vec<Batch> {
+        if self.bill_runs.is_empty() || self.len() <= 1 {
+            return vec![self];
+        }
+        let runs: Vec<u32> = self.bill_runs.iter().filter_map(|of| of.origin).collect();
+        let (mut parts, mut open) = (Vec::new(), Batch::new(self.partition));
+        for (at, origin) in (0u32..).zip(&self.origins) {
+            let alone = runs.contains(&at);
+            if alone && !open.is_empty() {
+                parts.push(std::mem::replace(&mut open, Batch::new(self.partition)));
+            }
+            let (key, value) = self.key_and_value(origin);
+            let headers = self.headers[origin.headers as usize].iter();
+            let record = Record {
+                partition: self.partition,
+                timestamp: origin.timestamp,
+                key,
+                value,
+                headers: headers.map(|(name, value)| (name.as_str(), value.as_deref())),
+            };
+            open.push(origin.input, origin.offset, &record, rules);
+            if alone {
+                parts.push(std::mem::replace(&mut open, Batch::new(self.partition)));
+            }
+        }
+        if !open.is_empty() {
+            parts.push(open);
+        }
+        parts
     }
 
     fn push_usage(&mut self, fact: &UsageFact<'_>, origin: u32) {
@@ -152,7 +186,8 @@ impl Batch {
                 self.references.push(BatchReference { customer, version, fact, origin });
             }
             AssignmentFact::BillRun { version, run } => {
-                self.bill_runs.push(BatchBillRun { version, run, origin: Some(origin) });
+                let fact = RunFact { version, run, closings: None };
+                self.bill_runs.push(BatchBillRun { fact, origin: Some(origin) });
             }
         }
     }
@@ -246,6 +281,11 @@ impl Batch {
         self.origins.iter().filter_map(|origin| origin.timestamp)
     }
 
+    /// The number of causes that are records of this batch; further numbers stand for events of the ledger.
+    pub(super) fn causes(&self) -> u32 {
+        u32::try_from(self.usage.len() + self.reversals.len()).expect("a batch is bounded")
+    }
+
     /// The source and id of the event that a cause number stands for, and its start.
     pub(super) fn cause(&self, cause: u32) -> Option<Cause<'_>> {
         let at = cause as usize;
@@ -258,18 +298,23 @@ impl Batch {
         Some(Cause { source: &reversal.source, id: &reversal.id, start: reversal.key.position.start })
     }
 
+    fn key_and_value(&self, origin: &Origin) -> (Option<&[u8]>, Option<&[u8]>) {
+        let bytes = &self.raw[origin.raw.start as usize..origin.raw.end as usize];
+        let (key, value) = bytes.split_at(origin.key_length as usize);
+        ((!origin.absent.0).then_some(key), (!origin.absent.1).then_some(value))
+    }
+
     /// A record as a dead letter.
     pub(super) fn dead_letter(&self, origin: u32, topic: &str, refusal: Refusal) -> DeadLetterRow {
-        let Origin { offset, timestamp, raw, key_length, absent, headers, .. } = self.origin(origin).clone();
-        let bytes = &self.raw[raw.start as usize..raw.end as usize];
-        let (key, value) = bytes.split_at(key_length as usize);
+        let origin = self.origin(origin);
+        let (key, value) = self.key_and_value(origin);
         DeadLetterRow {
             topic: topic.to_owned(),
-            offset,
-            timestamp,
-            key: (!absent.0).then(|| key.to_vec()),
-            value: (!absent.1).then(|| value.to_vec()),
-            headers: self.headers[headers as usize].clone(),
+            offset: origin.offset,
+            timestamp: origin.timestamp,
+            key: key.map(<[u8]>::to_vec),
+            value: value.map(<[u8]>::to_vec),
+            headers: self.headers[origin.headers as usize].clone(),
             reason: refusal.reason.name(),
             detail: refusal.detail,
         }
@@ -326,4 +371,73 @@ fn same_headers<'a>(known: &Headers, mut headers: impl Iterator<Item = (&'a str,
 /// The end of a buffer that a batch's limits keep small.
 fn end(bytes: &[u8]) -> u32 {
     u32::try_from(bytes.len()).expect("a batch is bounded well below 4 GiB")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::domain::Partitioner;
+
+    const RULES: Rules = Rules {
+        partitioner: Partitioner::Murmur2,
+        partitions: 1,
+        max_future: Duration::from_secs(86_400),
+        retention: Duration::from_secs(86_400),
+    };
+
+    fn push(batch: &mut Batch, input: Input, offset: i64, kind: &str, key: &str, data: &str) {
+        let value = format!(
+            "{{\"specversion\":\"1.0\",\"id\":\"{offset}\",\"source\":\"/t\",\"type\":\"{kind}\",\"data\":{data}}}"
+        );
+        let headers = [("trace", Some(b"x".as_slice()))];
+        let record = Record {
+            partition: 0,
+            timestamp: Some(0),
+            key: Some(key.as_bytes()),
+            value: Some(value.as_bytes()),
+            headers: headers.iter().copied(),
+        };
+        batch.push(input, offset, &record, &RULES);
+    }
+
+    fn usage(batch: &mut Batch, offset: i64) {
+        let data = "{\"customerId\":1,\"siteId\":1,\"usageProductInventoryId\":1,\"usageProductId\":1,\
+                    \"startTime\":\"1970-01-01T00:00:00Z\",\"chargingType\":\"MB\",\"quantity\":1}";
+        push(batch, Input::Usage, offset, "usage.recorded", "1", data);
+    }
+
+    fn bill_run(batch: &mut Batch, offset: i64) {
+        let data = "{\"version\":1,\"billRunId\":7,\"billingCycleId\":0,\"periodStartDate\":\"1970-01-01\",\
+                    \"periodEndDate\":\"1970-01-31\",\"status\":\"OPEN\"}";
+        push(batch, Input::Assignments, offset, "bill-run.changed", "7", data);
+    }
+
+    #[test]
+    fn facts_about_bill_runs_stand_apart() {
+        let mut batch = Batch::new(0);
+        usage(&mut batch, 10);
+        usage(&mut batch, 11);
+        bill_run(&mut batch, 3);
+        bill_run(&mut batch, 4);
+        push(&mut batch, Input::Usage, 12, "usage.recorded", "1", "{}");
+        let next = |batch: &Batch, from: Offsets| batch.next(from);
+        let whole = next(&batch, Offsets::default());
+        let parts = batch.apart(&RULES);
+        let shapes: Vec<_> = parts.iter().map(|p| (p.usage.len(), p.bill_runs.len(), p.refused.len())).collect();
+        assert_eq!(shapes, [(2, 0, 0), (0, 1, 0), (0, 1, 0), (0, 0, 1)]);
+        assert_eq!(parts.iter().fold(Offsets::default(), |from, part| next(part, from)), whole);
+        assert_eq!(next(&parts[1], Offsets { usage: 12, assignments: 0 }), Offsets { usage: 12, assignments: 4 });
+        let letter = parts[3].dead_letter(0, "usage", parts[3].refused[0].1.clone());
+        assert_eq!((letter.offset, letter.headers), (12, vec![("trace".to_owned(), Some(b"x".to_vec()))]));
+    }
+
+    #[test]
+    fn a_batch_without_bill_runs_stays_whole() {
+        let mut batch = Batch::new(0);
+        usage(&mut batch, 0);
+        usage(&mut batch, 1);
+        assert_eq!(batch.apart(&RULES).iter().map(Batch::len).collect::<Vec<_>>(), [2]);
+    }
 }

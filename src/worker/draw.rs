@@ -5,7 +5,8 @@ use rustc_hash::FxHashSet;
 
 use super::batch::Batch;
 use super::partition::{Draft, Partition};
-use super::usage::{Judged, New, TakenBack, read, unreadable};
+use super::runs::Released;
+use super::usage::{Judged, New, TakenBack, read, reversed, unreadable};
 use crate::domain::{Account, Draw, UsageState, packed};
 use crate::store::{LedgerKey, LedgerRow, NewUsage, StoreError, UsageChange};
 
@@ -13,6 +14,7 @@ use crate::store::{LedgerKey, LedgerRow, NewUsage, StoreError, UsageChange};
 struct Share<'a> {
     new: &'a [New],
     taken_back: &'a [TakenBack],
+    released: &'a [Released],
 }
 
 /// Bytes of the commit that follow the batch's packed usage.
@@ -41,14 +43,17 @@ impl Partition {
         let mut tail = Tail { start, bytes: Vec::with_capacity(judged.new.len() * 8) };
         draft.commit.usage.reserve(judged.new.len());
         let (mut new, mut taken_back) = (judged.new.as_slice(), judged.taken_back.as_slice());
+        let mut released = judged.released.as_slice();
         for account in accounts {
             let customer = account.customer();
             let share = Share {
                 new: split_front(&mut new, |new| batch.usage[new.at as usize].key.customer == customer),
                 taken_back: split_front(&mut taken_back, |back| back.key.customer == customer),
+                released: split_front(&mut released, |released| released.key.customer == customer),
             };
             let mark = (draft.commit.usage.len(), draft.commit.usage_changes.len(), tail.bytes.len());
-            if unsettled.contains(&customer) || !self.draw_fast(batch, account, &share, draft, &mut tail)? {
+            let in_order = unsettled.contains(&customer) || !share.released.is_empty();
+            if in_order || !self.draw_fast(batch, account, &share, draft, &mut tail)? {
                 draft.commit.usage.truncate(mark.0);
                 draft.commit.usage_changes.truncate(mark.1);
                 tail.bytes.truncate(mark.2);
@@ -123,8 +128,10 @@ impl Partition {
                     self.fold_new(batch, account, new, draft, tail);
                 }
                 let gone = share.taken_back.binary_search_by_key(&row.position, |back| back.key.position).is_ok();
-                if row.state == UsageState::Counted && !gone {
-                    self.fold_known(account, row, draft)?;
+                let released = share.released.binary_search_by_key(&row.position, |released| released.key.position);
+                let released = released.ok().map(|at| share.released[at].cause);
+                if (row.state == UsageState::Counted && !gone) || released.is_some() {
+                    self.fold_known(account, row, released, draft)?;
                 }
             }
             after = rows.last().map(|row| row.position);
@@ -153,16 +160,24 @@ impl Partition {
         self.draws = draws;
     }
 
-    /// Folds usage of the ledger, and notes its draws where they are others now.
-    fn fold_known(&mut self, account: &mut Account, row: &LedgerRow, draft: &mut Draft) -> Result<(), StoreError> {
+    /// Folds usage of the ledger, and notes its draws where they are others now. `released` is its number as a cause
+    /// where it counts since this batch only.
+    fn fold_known(
+        &mut self,
+        account: &mut Account,
+        row: &LedgerRow,
+        released: Option<u32>,
+        draft: &mut Draft,
+    ) -> Result<(), StoreError> {
         let key = LedgerKey { customer: account.customer(), position: row.position };
         let usage = read(key, row)?;
-        account.fold(&self.context.calendar, &usage, None, &mut self.waterfall, &mut self.draws);
+        account.fold(&self.context.calendar, &usage, released, &mut self.waterfall, &mut self.draws);
         draft.applied.replayed_events += 1;
         self.packed.clear();
         packed::pack_draws(&self.draws, &mut self.packed);
-        if self.packed != row.draws {
-            draft.commit.usage_changes.push(UsageChange { key, state: row.state, draws: self.packed.clone() });
+        if self.packed != row.draws || released.is_some() {
+            let state = UsageState::Counted;
+            draft.commit.usage_changes.push(UsageChange { key, state, draws: self.packed.clone() });
         }
         Ok(())
     }
@@ -187,8 +202,7 @@ impl Partition {
 
 /// The ledger row of usage that counts no more.
 fn taken_back(back: &TakenBack) -> UsageChange {
-    let state = if back.row.state == UsageState::Held { UsageState::HeldReversed } else { UsageState::Reversed };
-    UsageChange { key: back.key, state, draws: Vec::new() }
+    UsageChange { key: back.key, state: reversed(back.row.state), draws: Vec::new() }
 }
 
 fn draws_of(key: LedgerKey, row: &LedgerRow) -> Result<Vec<Draw>, StoreError> {

@@ -43,6 +43,8 @@ pub(super) struct Metrics {
     commit_duration: Histogram,
     commit_records: Histogram,
     freshness: Histogram,
+    /// Usage held and not reversed.
+    pub(super) held: Gauge,
 }
 
 impl Metrics {
@@ -62,6 +64,7 @@ impl Metrics {
             commit_duration: histogram!(names::COMMIT_DURATION),
             commit_records: histogram!(names::COMMIT_RECORDS),
             freshness: histogram!(names::FRESHNESS),
+            held: gauge!(names::HELD),
         }
     }
 

@@ -1,7 +1,7 @@
 //! The worker: Kafka to balances. A consumer thread, a task for each partition pair, one transaction for each batch.
 //!
 //! `batch` holds records as they come, `partition` makes commits of them (`usage` says what is new, `draw` what it
-//! draws), `task` runs one partition, `intake` stands between the consumer thread and the tasks. This module starts it
+//! draws, `runs` what bill runs do), `task` runs one partition, `intake` stands between the consumer thread and the tasks. This module starts it
 //! all and watches over it.
 
 mod alerts;
@@ -12,6 +12,7 @@ mod intake;
 mod metrics;
 mod partition;
 mod patience;
+mod runs;
 mod task;
 mod usage;
 mod watch;
@@ -55,7 +56,8 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
     let owned = Owned::default();
     let metrics = Arc::new(Metrics::new(&context.topics));
     let (ended, mut ends) = mpsc::unbounded_channel();
-    let tools = Tools { metrics: metrics.clone(), ended, raised, batches: Arc::default(), control: control.clone() };
+    let tools =
+        Tools { metrics: metrics.clone(), ended, raised, batches: Arc::default(), control: control.clone(), rules };
     let partitions = context.partitions;
     let intake = Intake::new(context.clone(), rules, limits, stream.clone(), owned.clone(), tools);
     let notices: Arc<dyn Notices> = Arc::new(Told(health.clone()));

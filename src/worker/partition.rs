@@ -10,13 +10,14 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
 
 use super::alerts::Envelope;
-use super::batch::{Batch, Outcomes};
+use super::batch::{Batch, Cause, Outcomes};
 use super::cache::Cache;
+use super::runs::{HeldUsage, LedgerCause};
 use crate::domain::{
-    Account, BillRunRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, RunTaken, Taken,
-    Threshold, Totals, Turn, Waterfall,
+    Account, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken, Threshold, Totals, Turn,
+    Waterfall,
 };
-use crate::store::{self, AlertRow, Commit, CommitError, OfCustomer, Offsets, Store, StoreError};
+use crate::store::{self, AlertRow, Commit, CommitError, OfCustomer, Offsets, Store, StoreError, StoredAhead};
 use crate::telemetry::Health;
 
 /// The most sources that get a number of their own in a partition.
@@ -46,6 +47,8 @@ pub struct Context {
     pub cache_bytes: usize,
     /// Ledger rows that a replay reads at once.
     pub replay_page: usize,
+    /// Customers whose rows of a closing bill run are stored at once.
+    pub storing_customers: usize,
     /// Where it says how the store is.
     pub health: Health,
 }
@@ -54,12 +57,14 @@ pub struct Context {
 pub struct Partition {
     pub(super) context: Arc<Context>,
     pub(super) partition: i32,
-    epoch: i64,
-    offsets: Offsets,
-    outbox_number: i64,
-    totals: Totals,
-    bill_runs: BillRuns,
-    sources: FxHashMap<String, i32>,
+    pub(super) epoch: i64,
+    pub(super) offsets: Offsets,
+    pub(super) outbox_number: i64,
+    pub(super) totals: Totals,
+    pub(super) bill_runs: BillRuns,
+    /// Customers stored ahead of their turn in a run that is being stored.
+    pub(super) ahead: FxHashSet<StoredAhead>,
+    pub(super) sources: FxHashMap<String, i32>,
     cache: Cache,
     pub(super) waterfall: Waterfall,
     /// Scratch space: what the event at hand draws, and the same packed.
@@ -87,6 +92,8 @@ pub(super) struct Draft {
     pub(super) changes: Changes,
     pub(super) applied: Applied,
     pub(super) totals: Totals,
+    /// Events of the ledger that alerts may name as their cause.
+    pub(super) causes: Vec<LedgerCause>,
 }
 
 impl Partition {
@@ -101,6 +108,7 @@ impl Partition {
             outbox_number: taken.outbox_number,
             totals: taken.totals,
             bill_runs: BillRuns::restore(taken.bill_runs),
+            ahead: taken.stored_ahead.into_iter().collect(),
             sources,
             cache: Cache::default(),
             waterfall: Waterfall::default(),
@@ -156,21 +164,26 @@ impl Partition {
             self.refuse(batch, origin, refusal, &mut draft);
         }
         batch.usage.sort_unstable_by_key(|usage| (usage.key, usage.origin));
-        let mut accounts = self.accounts_of(batch).await?;
-        self.take_bill_runs(batch, &mut draft);
-        let unsettled = self.take_references(batch, &mut accounts, &mut draft);
-        let judged = self.judge(batch, &mut accounts, &mut draft).await?;
+        let mut held = self.before_bill_run(batch).await?;
+        let mut accounts = self.accounts_of(batch, &held).await?;
+        self.store_ahead(&accounts, &mut draft);
+        let run = self.take_bill_run(batch, &mut draft);
+        let (unsettled, moved) = self.take_references(batch, &mut accounts, &mut draft);
+        let mut judged = self.judge(batch, &mut accounts, &mut draft).await?;
+        held.extend(self.held_of(moved).await?);
+        self.release(batch, held, run, &mut accounts, &mut judged, &mut draft)?;
         self.draw(batch, &mut accounts, &unsettled, &judged, &mut draft).await?;
         for account in &mut accounts {
             account.finish(&self.context.thresholds, &mut draft.changes);
         }
-        let Draft { mut commit, changes, mut applied, totals } = draft;
+        let Draft { mut commit, changes, mut applied, totals, causes } = draft;
         applied.alerts = changes.alerts.len();
-        self.fill(batch, changes, totals, &mut commit);
+        self.fill(batch, changes, totals, &causes, &mut commit);
         self.context.patiently(|| self.context.store.commit(&commit)).await?;
         self.offsets = commit.next;
         self.outbox_number = commit.outbox_number;
         self.totals = commit.totals;
+        self.note_stored(&commit);
         self.sources.extend(commit.sources.into_iter().map(|(number, source)| (source, number)));
         self.cache.put(accounts.into_iter(), self.context.cache_bytes);
         Ok(applied)
@@ -184,12 +197,13 @@ impl Partition {
         draft.commit.dead_letters.push(batch.dead_letter(origin, topic, refusal));
     }
 
-    /// The accounts that the batch is about, by customer.
-    async fn accounts_of(&mut self, batch: &Batch) -> Result<Vec<Account>, StoreError> {
+    /// The accounts that the batch is about, and those of held usage, by customer.
+    async fn accounts_of(&mut self, batch: &Batch, held: &[HeldUsage]) -> Result<Vec<Account>, StoreError> {
         let mut customers: Vec<i64> = batch.usage.iter().map(|usage| usage.key.customer).collect();
         customers.dedup();
         customers.extend(batch.reversals.iter().map(|reversal| reversal.key.customer));
         customers.extend(batch.references.iter().map(|reference| reference.customer));
+        customers.extend(held.iter().map(|held| held.key.customer));
         customers.sort_unstable();
         customers.dedup();
         let mut accounts = Vec::with_capacity(customers.len());
@@ -211,52 +225,38 @@ impl Partition {
         Ok(accounts)
     }
 
-    fn take_bill_runs(&mut self, batch: &Batch, draft: &mut Draft) {
-        for fact in &batch.bill_runs {
-            let taken = self.bill_runs.take(fact.version, fact.run);
-            if taken == RunTaken::Fact(Taken::Applied) {
-                let row = BillRunRow { version: fact.version, run: fact.run };
-                let rows = &mut draft.commit.bill_runs;
-                rows.retain(|(known, _)| known.run.id != row.run.id);
-                rows.push((row, fact.origin.is_some()));
-            }
-            let Some(origin) = fact.origin else { continue };
-            match taken {
-                RunTaken::Fact(taken) => {
-                    let name = format!("billRunId: {} version {}", fact.run.id, fact.version);
-                    self.note_fact(batch, origin, taken, &name, draft);
-                }
-                RunTaken::Finalized => {
-                    let detail = format!(
-                        "billRunId: {} is FINALIZED; version {} of it comes too late",
-                        fact.run.id, fact.version
-                    );
-                    self.refuse(batch, origin, Refusal::new(Reason::Finalized, detail), draft);
-                }
-            }
-        }
-    }
-
     /// Takes the reference facts in their order of arrival. Returns the customers whose known usage may draw otherwise
-    /// now.
-    fn take_references(&self, batch: &mut Batch, accounts: &mut [Account], draft: &mut Draft) -> FxHashSet<i64> {
+    /// now, and those whose billing cycle is another now.
+    fn take_references(
+        &self,
+        batch: &mut Batch,
+        accounts: &mut [Account],
+        draft: &mut Draft,
+    ) -> (FxHashSet<i64>, Vec<i64>) {
         let references = std::mem::take(&mut batch.references);
         let mut named = Vec::with_capacity(references.len());
+        let mut moved = Vec::new();
         for reference in references {
             let account = account_of(accounts, reference.customer);
+            let cycle = account.billing_cycle();
             let (version, origin) = (reference.version, reference.origin);
             let name = describe(reference.customer, version, &reference.fact);
             let taken = account.take(version, reference.fact);
+            if account.billing_cycle() != cycle {
+                moved.push(reference.customer);
+            }
             self.note_fact(batch, origin, taken, &name, draft);
             named.push(reference.customer);
         }
         named.sort_unstable();
         named.dedup();
         named.retain(|customer| account_of(accounts, *customer).settle(&self.context.calendar));
-        named.into_iter().collect()
+        moved.sort_unstable();
+        moved.dedup();
+        (named.into_iter().collect(), moved)
     }
 
-    fn note_fact(&self, batch: &Batch, origin: u32, taken: Taken, name: &str, draft: &mut Draft) {
+    pub(super) fn note_fact(&self, batch: &Batch, origin: u32, taken: Taken, name: &str, draft: &mut Draft) {
         let input = batch.origin(origin).input;
         let outcome = match taken {
             Taken::Applied => Outcome::Applied,
@@ -271,7 +271,7 @@ impl Partition {
     }
 
     /// Gives the sources of new usage their numbers, and turns what changed into rows.
-    fn fill(&self, batch: &mut Batch, changes: Changes, totals: Totals, commit: &mut Commit) {
+    fn fill(&self, batch: &mut Batch, changes: Changes, totals: Totals, causes: &[LedgerCause], commit: &mut Commit) {
         commit.partition = self.partition;
         commit.epoch = self.epoch;
         commit.from = self.offsets;
@@ -296,7 +296,14 @@ impl Partition {
                 Turn::Crossed => commit.totals.crossed += 1,
                 Turn::Recovered => commit.totals.recovered += 1,
             }
-            let cause = alert.cause.and_then(|cause| batch.cause(cause));
+            let cause = alert.cause.and_then(|number| match number.checked_sub(batch.causes()) {
+                None => batch.cause(number),
+                Some(at) => causes.get(at as usize).map(|cause| Cause {
+                    source: &cause.source,
+                    id: &cause.id,
+                    start: cause.start,
+                }),
+            });
             let body = envelope.encode(commit.outbox_number, alert, cause);
             commit.alerts.push(AlertRow { number: commit.outbox_number, customer: alert.customer, body });
         }

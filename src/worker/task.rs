@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant as Clock;
 
+use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
@@ -13,6 +14,7 @@ use super::intake::lock;
 use super::metrics::Metrics;
 use super::partition::Partition;
 use crate::domain::BillRunRow;
+use crate::events::Rules;
 use crate::store::{CommitError, Offsets};
 use crate::stream::Control;
 
@@ -23,6 +25,8 @@ pub(super) struct Shared {
     /// Batches handed over that are not committed yet.
     in_hand: AtomicUsize,
     committed: [AtomicI64; 2],
+    /// Usage held and not reversed.
+    held: AtomicI64,
     /// The versions of the bill runs applied, by their ids.
     runs: Mutex<BTreeMap<i64, i64>>,
 }
@@ -34,6 +38,7 @@ impl Shared {
             partition: partition.number(),
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
+            held: AtomicI64::new(0),
             runs: Mutex::default(),
         };
         shared.note(partition);
@@ -58,6 +63,11 @@ impl Shared {
         }
     }
 
+    /// How much usage is held and not reversed.
+    pub(super) fn held(&self) -> i64 {
+        self.held.load(Ordering::Acquire)
+    }
+
     /// How many of these bill runs the partition has yet to apply.
     pub(super) fn runs_to_come(&self, runs: &[BillRunRow]) -> i64 {
         let applied = lock(&self.runs);
@@ -70,6 +80,7 @@ impl Shared {
         let offsets = partition.offsets();
         self.committed[Input::Usage as usize].store(offsets.usage, Ordering::Release);
         self.committed[Input::Assignments as usize].store(offsets.assignments, Ordering::Release);
+        self.held.store(partition.totals().held, Ordering::Release);
         let mut runs = lock(&self.runs);
         if !partition.bill_runs().versions().eq(runs.iter().map(|(id, version)| (*id, *version))) {
             *runs = partition.bill_runs().versions().collect();
@@ -106,6 +117,8 @@ pub(super) struct Tools {
     pub(super) batches: Arc<AtomicUsize>,
     /// Woken when there is room for more records.
     pub(super) control: Control,
+    /// What a record must keep.
+    pub(super) rules: Rules,
 }
 
 /// A partition's task: works until its channel closes, then gives the partition back, with what it knows.
@@ -115,22 +128,36 @@ pub(super) async fn work(
     shared: Arc<Shared>,
     tools: Tools,
 ) -> Option<Partition> {
-    while let Some(work) = queue.recv().await {
-        match work {
-            Work::Batch(mut batch) => {
-                let applied = apply(&mut partition, &mut batch, &shared, &tools).await;
-                drop(batch);
+    loop {
+        // Rows of a closing bill run are stored when there is nothing else to do, and after each batch.
+        let next = if partition.is_storing() { queue.try_recv().map(Some) } else { Ok(queue.recv().await) };
+        match next {
+            Ok(Some(Work::Batch(batch))) => {
+                let mut applied = Some(());
+                for mut part in batch.apart(&tools.rules) {
+                    applied = apply(&mut partition, &mut part, &shared, &tools).await;
+                    if applied.is_none() {
+                        break;
+                    }
+                }
                 tools.batches.fetch_sub(1, Ordering::AcqRel);
                 shared.in_hand.fetch_sub(1, Ordering::AcqRel);
                 tools.control.wake();
                 applied?;
             }
-            Work::BillRuns(runs) => {
-                let mut batch = news(&partition, &runs);
-                if !batch.is_empty() {
+            Ok(Some(Work::BillRuns(runs))) => {
+                for mut batch in news(&partition, &runs) {
                     apply(&mut partition, &mut batch, &shared, &tools).await?;
                 }
             }
+            Ok(None) | Err(TryRecvError::Disconnected) => break,
+            Err(TryRecvError::Empty) => {}
+        }
+        if partition.is_storing()
+            && let Err(error) = partition.store_rows().await
+        {
+            end(error, &shared, &tools);
+            return None;
         }
     }
     Some(partition)
@@ -149,28 +176,34 @@ async fn apply(partition: &mut Partition, batch: &mut Batch, shared: &Shared, to
             Some(())
         }
         Err(error) => {
-            let line = format!("partition {}: {error}", shared.partition);
-            let end = match error {
-                CommitError::Fenced(_) | CommitError::Unknown(_) => {
-                    warn!("{line}; leaving the group to join it again");
-                    TaskEnd::Rejoin
-                }
-                CommitError::Store(_) => TaskEnd::Fatal(line),
-            };
-            // Nobody listens only while the whole worker ends.
-            let _ = tools.ended.send(end);
+            end(error, shared, tools);
             None
         }
     }
 }
 
-/// A batch of the bill runs that the partition has not applied in these versions.
-fn news(partition: &Partition, runs: &[BillRunRow]) -> Batch {
-    let mut batch = Batch::new(partition.number());
-    for row in runs {
-        if partition.bill_runs().get(row.run.id).is_none_or(|known| known.version < row.version) {
-            batch.push_bill_run(row.version, row.run);
+/// Tells why the task ends.
+fn end(error: CommitError, shared: &Shared, tools: &Tools) {
+    let line = format!("partition {}: {error}", shared.partition);
+    let end = match error {
+        CommitError::Fenced(_) | CommitError::Unknown(_) => {
+            warn!("{line}; leaving the group to join it again");
+            TaskEnd::Rejoin
         }
-    }
-    batch
+        CommitError::Store(_) => TaskEnd::Fatal(line),
+    };
+    // Nobody listens only while the whole worker ends.
+    let _ = tools.ended.send(end);
+}
+
+/// The bill runs that the partition has not applied in these versions, each in a batch of its own.
+fn news(partition: &Partition, runs: &[BillRunRow]) -> Vec<Batch> {
+    let news =
+        runs.iter().filter(|row| partition.bill_runs().get(row.run.id).is_none_or(|known| known.version < row.version));
+    news.map(|row| {
+        let mut batch = Batch::new(partition.number());
+        batch.push_bill_run(row);
+        batch
+    })
+    .collect()
 }

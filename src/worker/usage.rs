@@ -8,6 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::batch::{Batch, BatchUsage, Input};
 use super::partition::{Draft, Partition, account_of};
+use super::runs::Released;
 use crate::domain::{Account, Outcome, Reason, Refusal, UsageState, packed};
 use crate::store::{LedgerKey, LedgerRow, ReversalRow, StoreError};
 
@@ -39,6 +40,7 @@ pub(super) struct TakenBack {
 pub(super) struct Judged {
     pub(super) new: Vec<New>,
     pub(super) taken_back: Vec<TakenBack>,
+    pub(super) released: Vec<Released>,
 }
 
 impl Partition {
@@ -50,7 +52,7 @@ impl Partition {
         draft: &mut Draft,
     ) -> Result<Judged, StoreError> {
         let mut known = self.known_usage(batch, accounts).await?;
-        let mut judged = Judged { new: self.judge_usage(batch, accounts, &known, draft), taken_back: Vec::new() };
+        let mut judged = Judged { new: self.judge_usage(batch, accounts, &known, draft), ..Judged::default() };
         judge_reversals(batch, accounts, &mut known, &mut judged, draft);
         for new in &judged.new {
             draft.applied.outcomes.add(Input::Usage, new.outcome);
@@ -113,6 +115,7 @@ impl Partition {
     /// Of all records of one event the first holds; it is new unless the ledger has it.
     fn judge_usage(&self, batch: &Batch, accounts: &mut [Account], known: &Known, draft: &mut Draft) -> Vec<New> {
         let mut all_new: Vec<New> = Vec::with_capacity(batch.usage.len());
+        let may_hold = self.bill_runs.any_closed();
         for (at, usage) in batch.usage.iter().enumerate() {
             let before = all_new.last().map(|new| &batch.usage[new.at as usize]);
             let same = if let Some(first) = before.filter(|first| first.key == usage.key) {
@@ -125,11 +128,18 @@ impl Partition {
                 if reversed {
                     draft.commit.reversals.push(ReversalRow { key: usage.key, pending: false });
                 }
-                all_new.push(New {
-                    at: u32::try_from(at).expect("a batch is bounded"),
-                    state: if reversed { UsageState::Reversed } else { UsageState::Counted },
-                    outcome: if reversed { Outcome::Applied } else { Outcome::Counted },
-                });
+                let holds = || {
+                    let date = self.context.calendar.date_of(usage.key.position.start);
+                    self.bill_runs.hold(account.billing_cycle(), date)
+                };
+                let (state, outcome) = if reversed {
+                    (UsageState::Reversed, Outcome::Applied)
+                } else if may_hold && holds() {
+                    (UsageState::Held, Outcome::Held)
+                } else {
+                    (UsageState::Counted, Outcome::Counted)
+                };
+                all_new.push(New { at: u32::try_from(at).expect("a batch is bounded"), state, outcome });
                 continue;
             };
             if same {
@@ -149,20 +159,22 @@ fn judge_reversals(batch: &Batch, accounts: &mut [Account], known: &mut Known, j
         let new = judged.new.binary_search_by_key(&key, |new| batch.usage[new.at as usize].key);
         let (applied, pending) = if let Ok(new) = new {
             let new = &mut judged.new[new];
-            let counted = new.state == UsageState::Counted;
-            if counted {
-                new.state = UsageState::Reversed;
+            let takes_back = matches!(new.state, UsageState::Counted | UsageState::Held);
+            if takes_back {
                 if batch.usage[new.at as usize].origin > reversal.origin {
-                    new.outcome = Outcome::Applied;
+                    // Already reversed when it came.
+                    (new.state, new.outcome) = (UsageState::Reversed, Outcome::Applied);
+                } else {
+                    new.state = reversed(new.state);
                 }
             }
-            (counted, false)
+            (takes_back, false)
         } else if let Some(row) = known.get_mut(&key) {
             let takes_back = matches!(row.state, UsageState::Counted | UsageState::Held);
             if takes_back {
                 let cause = u32::try_from(batch.usage.len() + at).expect("a batch is bounded");
                 judged.taken_back.push(TakenBack { key, row: row.clone(), cause });
-                row.state = UsageState::Reversed;
+                row.state = reversed(row.state);
             }
             (takes_back, false)
         } else {
@@ -179,6 +191,11 @@ fn judge_reversals(batch: &Batch, accounts: &mut [Account], known: &mut Known, j
     let reversals = &mut draft.commit.reversals;
     reversals.reverse();
     reversals.retain(|row| last.insert(row.key));
+}
+
+/// What becomes of usage that is reversed.
+pub(super) fn reversed(state: UsageState) -> UsageState {
+    if state == UsageState::Held { UsageState::HeldReversed } else { UsageState::Reversed }
 }
 
 /// Whether the ledger may have this event: it has nothing later than the account's latest usage.

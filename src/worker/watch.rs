@@ -52,6 +52,7 @@ impl Watch {
                 // A full queue means a busy task; it is told again next time.
                 let _ = one.queue.try_send(Work::BillRuns(runs.clone()));
             }
+            self.metrics.held.set(watched.values().map(|one| one.shared.held()).sum::<i64>() as f64);
             let partitions: Vec<i32> = watched.keys().copied().collect();
             let options = self.stream.clone();
             let asking = tokio::task::spawn_blocking(move || {

@@ -78,8 +78,13 @@ fn ledger(step: &Step<'_>) -> Result<()> {
             };
             draws.push((bucket, draw.amount.millionths()));
         }
-        let counts = !known.reversals.contains_key(&key);
-        prop_assert_eq!(row.state, if counts { UsageState::Counted } else { UsageState::Reversed });
+        let state = match (known.held.contains(&key), known.reversals.contains_key(&key)) {
+            (false, false) => UsageState::Counted,
+            (true, false) => UsageState::Held,
+            (false, true) => UsageState::Reversed,
+            (true, true) => UsageState::HeldReversed,
+        };
+        prop_assert_eq!(row.state, state);
         let must = balances.draws.get(&key).cloned().unwrap_or_default();
         prop_assert_eq!(&draws, &must, "the draws of {:?}", known.usage[&key]);
     }
@@ -111,6 +116,8 @@ fn totals(step: &Step<'_>) -> Result<()> {
     for (key, usage) in &known.usage {
         if known.reversals.contains_key(key) {
             totals.reversed += 1;
+        } else if known.held.contains(key) {
+            totals.held += 1;
         } else {
             totals.counted += 1;
             totals.quantity[usage.unit] += i128::from(usage.quantity);

@@ -94,6 +94,21 @@ pub(crate) struct Assignment {
     pub(crate) thresholds: Option<Vec<Threshold>>,
 }
 
+/// A bill run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Run {
+    pub(crate) cycle: i64,
+    /// First and last day of the period.
+    pub(crate) period: (Date, Date),
+    /// First and last day of the usage that it covers.
+    pub(crate) usage: (Date, Date),
+    /// Its place in [`STATUSES`].
+    pub(crate) status: u8,
+}
+
+/// The statuses' names on the wire.
+pub(crate) const STATUSES: [&str; 3] = ["OPEN", "CLOSED", "FINALIZED"];
+
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Fact {
     Usage(Usage),
@@ -117,6 +132,11 @@ pub(crate) enum Fact {
         version: i64,
         cycle: i64,
         owner: Option<i64>,
+    },
+    BillRun {
+        id: i64,
+        version: i64,
+        run: Run,
     },
     /// A record that is at fault by itself.
     Faulty(Fault),

@@ -11,7 +11,7 @@ use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use crate::calendar::Calendar;
-use crate::facts::{Assignment, Component, Fact, Fault, Frequency, Name, Plan, Threshold, Usage};
+use crate::facts::{Assignment, Component, Fact, Fault, Frequency, Name, Plan, Run, Threshold, Usage};
 use crate::json::Style;
 
 /// Where and when histories take place: the time zone, and the first of the days that most of the usage falls on. Each
@@ -61,6 +61,8 @@ pub(crate) struct History {
     pub(crate) cache_bytes: usize,
     /// Ledger rows that a replay reads at once.
     pub(crate) replay_page: usize,
+    /// Customers whose rows of a closing run are stored at once, and after how many batches it is done once.
+    pub(crate) storing: (usize, usize),
 }
 
 /// What a history says, before later things find the earlier ones they are about.
@@ -107,10 +109,11 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
             1 => thresholds(),
         ];
         let cache = select(vec![0, 1_000, 1 << 20]);
-        (vec(told, 1..60), configured, vec((size, around), 1..12), cache, 1..8usize).prop_map(
-            move |(told, thresholds, batches, cache_bytes, replay_page)| {
+        let reading = (1..8usize, (1..3usize, 1..4usize));
+        (vec(told, 1..60), configured, vec((size, around), 1..12), cache, reading).prop_map(
+            move |(told, thresholds, batches, cache_bytes, (replay_page, storing))| {
                 let records = resolve(told, zone, base, lifelike);
-                History { zone, thresholds, records, batches, cache_bytes, replay_page }
+                History { zone, thresholds, records, batches, cache_bytes, replay_page, storing }
             },
         )
     })
@@ -133,9 +136,24 @@ fn saying(zone: &'static str, base: Date) -> impl Strategy<Value = Saying> {
         1 => (customer(), -1..4i64, 0..3i64, option::of(1..3i64)).prop_map(|(customer, version, cycle, owner)| {
             Saying::Fact(Fact::Customer { customer, version, cycle, owner })
         }),
+        2 => bill_run(base),
         1 => reversal(zone, base),
         1 => select(&Fault::ALL[..]).prop_map(|fault| Saying::Fact(Fact::Faulty(fault))),
     ]
+}
+
+/// Few runs that close, open and overlap, over some of the days that matter and before.
+fn bill_run(base: Date) -> impl Strategy<Value = Saying> {
+    let status = prop_oneof![4 => Just(0u8), 5 => Just(1u8), 1 => Just(2u8)];
+    let arrears = option::weighted(0.3, 1..30i32);
+    (1..3i64, -1..6i64, prop_oneof![3 => Just(0i64), 1 => 1..3i64], (-3..DAYS, 0..8i32, arrears), status).prop_map(
+        move |(id, version, cycle, (first, length, arrears), status)| {
+            let period = (day_after(base, first), day_after(base, first + length));
+            let back = arrears.unwrap_or(0);
+            let usage = (day_after(period.0, -back), day_after(period.1, -back));
+            Saying::Fact(Fact::BillRun { id, version, run: Run { cycle, period, usage, status } })
+        },
+    )
 }
 
 /// Most often the first.
@@ -283,6 +301,9 @@ fn resolve(told: Vec<Told>, zone: &str, base: Date, lifelike: bool) -> Vec<(Fact
         let since = match &fact {
             Fact::Usage(usage) => usage.name.start,
             Fact::Reversed(_, name) => name.start + 8 * 3_600_000_000,
+            Fact::BillRun { version, .. } if *version > 0 => {
+                calendar.start_of(day_after(base, i32::try_from(*version).unwrap_or(0)))
+            }
             Fact::Assignment { version, .. } if *version > 2 => calendar.start_of(day_after(base, 2)),
             _ => calendar.start_of(day_after(base, -1)),
         };
@@ -342,6 +363,7 @@ fn twisted(fact: Fact) -> Fact {
         Fact::Customer { customer, version, cycle, owner } => {
             Fact::Customer { customer, version, cycle: cycle + 1, owner }
         }
+        Fact::BillRun { id, version, run } => Fact::BillRun { id, version, run: Run { cycle: run.cycle + 1, ..run } },
         other => other,
     }
 }

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::facts::{Assignment, Component, Fact, Fault, Frequency, LEVELS, Name, Threshold, UNITS, Usage};
+use crate::facts::{Assignment, Component, Fact, Fault, Frequency, LEVELS, Name, STATUSES, Threshold, UNITS, Usage};
 
 /// When all records were produced. The usage of histories lies between `retention` before and `max_future` after it.
 pub(crate) const PRODUCED: &str = "2025-12-20T00:00:00Z";
@@ -137,6 +137,16 @@ pub(crate) fn record(fact: &Fact, id: &str, style: Style) -> Record {
         Fact::Customer { customer, version, cycle, owner } => {
             let object = object.raw("version", version).raw("customerId", customer).raw("billingCycleId", cycle);
             ("customer.changed", *customer, ours, object.maybe("contractOwnerId", *owner).end())
+        }
+        Fact::BillRun { id: run_id, version, run } => {
+            let object = object.raw("version", version).raw("billRunId", run_id).raw("billingCycleId", run.cycle);
+            let (start, end) = (run.period.0.to_string(), run.period.1.to_string());
+            let object = object.text("periodStartDate", &start).text("periodEndDate", &end);
+            let quoted = |day: jiff::civil::Date| format!("\"{day}\"");
+            let object = object.default("usageFromDate", quoted(run.usage.0), &quoted(run.period.0));
+            let object = object.default("usageUntilDate", quoted(run.usage.1), &quoted(run.period.1));
+            let data = object.text("status", STATUSES[usize::from(run.status)]).end();
+            ("bill-run.changed", *run_id, ours, data)
         }
         Fact::Faulty(fault) => return faulty(*fault, id, style),
     };

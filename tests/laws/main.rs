@@ -15,6 +15,7 @@ mod history;
 mod json;
 mod model;
 mod play;
+mod runs;
 mod store;
 
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
@@ -40,7 +41,12 @@ fn for_all_histories(usual: u32, shrinks: u32, law: impl Fn(&History) -> Result<
 #[test]
 fn balances_and_alerts_are_the_plain_folds_whatever_the_order() {
     for_all_histories(200, 5_000, |history| {
-        play::play(history, None, |step| balances::check(step).and_then(|()| alerts::check(step))).map(drop)
+        play::play(history, None, |step| {
+            balances::check(step)?;
+            alerts::check(step)?;
+            runs::check(step)
+        })
+        .map(drop)
     });
 }
 

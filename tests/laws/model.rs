@@ -5,7 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::calendar::{Calendar, Window};
-use crate::facts::{Assignment, AssignmentKey, Component, Fact, Name, Threshold, Usage};
+use crate::facts::{Assignment, AssignmentKey, Component, Fact, Name, Run, Threshold, Usage};
+use crate::runs::StoredRows;
 
 /// How an event stands in the order of section 5, with its customer first.
 pub(crate) type EventKey = (i64, (i64, u128));
@@ -21,12 +22,19 @@ pub(crate) struct Known {
     pub(crate) inventory: BTreeMap<(i64, i64), (i64, (i64, i64))>,
     /// By customer: version, then billing cycle and contract owner.
     pub(crate) customers: BTreeMap<i64, (i64, (i64, Option<i64>))>,
+    /// By id: version and run.
+    pub(crate) runs: BTreeMap<i64, (i64, Run)>,
+    /// Usage that was first applied under a closed run and not let in since.
+    pub(crate) held: BTreeSet<EventKey>,
+    /// The rows of closed runs, as they were then.
+    pub(crate) stored: StoredRows,
 }
 
 /// What became of a record (`domain.md section 9`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Outcome {
     Counted,
+    Held,
     Duplicate,
     Applied,
     PassedOver,
@@ -48,8 +56,39 @@ fn keep<K: Ord, T: PartialEq>(known: &mut BTreeMap<K, (i64, T)>, key: K, version
 }
 
 impl Known {
+    /// Takes the records of a commit in, and says what becomes of each. Facts about customers take effect before usage.
+    pub(crate) fn take_all(&mut self, facts: &[&Fact], calendar: &Calendar) -> Vec<Outcome> {
+        let mut outcomes = vec![Outcome::Applied; facts.len()];
+        for usage in [false, true] {
+            for (at, fact) in facts.iter().enumerate().filter(|(_, fact)| fact.is_usage() == usage) {
+                outcomes[at] = self.take(fact, calendar);
+            }
+        }
+        let held: Vec<EventKey> = self.held.iter().filter(|key| !self.reversals.contains_key(key)).copied().collect();
+        for key in held {
+            if !self.is_closed_for(key, calendar) {
+                self.held.remove(&key);
+            }
+        }
+        outcomes
+    }
+
+    /// Whether a closed run covers an event.
+    fn is_closed_for(&self, (customer, (start, _)): EventKey, calendar: &Calendar) -> bool {
+        let cycle = self.customers.get(&customer).map_or(0, |(_, (cycle, _))| *cycle);
+        self.runs.values().any(|(_, run)| {
+            let days = calendar.start_of(run.usage.0)..calendar.start_of(crate::calendar::next(run.usage.1));
+            run.status != 0 && run.cycle == cycle && days.contains(&start)
+        })
+    }
+
+    /// Whether an event counts.
+    pub(crate) fn counts(&self, key: &EventKey) -> bool {
+        !self.reversals.contains_key(key) && !self.held.contains(key)
+    }
+
     /// Takes the next record in.
-    pub(crate) fn take(&mut self, fact: &Fact) -> Outcome {
+    fn take(&mut self, fact: &Fact, calendar: &Calendar) -> Outcome {
         match fact {
             Fact::Usage(usage) => {
                 let key = (usage.customer, usage.name.position());
@@ -58,7 +97,14 @@ impl Known {
                     Some(_) => Outcome::DeadLetter("conflict"),
                     None => {
                         self.usage.insert(key, usage.clone());
-                        if self.reversals.contains_key(&key) { Outcome::Applied } else { Outcome::Counted }
+                        if self.reversals.contains_key(&key) {
+                            Outcome::Applied
+                        } else if self.is_closed_for(key, calendar) {
+                            self.held.insert(key);
+                            Outcome::Held
+                        } else {
+                            Outcome::Counted
+                        }
                     }
                 }
             }
@@ -75,6 +121,10 @@ impl Known {
             Fact::Customer { customer, version, cycle, owner } => {
                 keep(&mut self.customers, *customer, *version, (*cycle, *owner))
             }
+            Fact::BillRun { id, version, run } => match self.runs.get(id) {
+                Some((held, known)) if known.status == 2 && version > held => Outcome::DeadLetter("finalized"),
+                _ => keep(&mut self.runs, *id, *version, *run),
+            },
             Fact::Faulty(fault) => Outcome::DeadLetter(fault.reason()),
         }
     }
@@ -121,7 +171,7 @@ pub(crate) fn fold(known: &Known, calendar: &Calendar, until: i64) -> Balances {
             }
         }
     }
-    let counting: BTreeMap<_, _> = known.usage.iter().filter(|(key, _)| !known.reversals.contains_key(key)).collect();
+    let counting: BTreeMap<_, _> = known.usage.iter().filter(|(key, _)| known.counts(key)).collect();
     for (key, usage) in &counting {
         balances.draw(**key, usage);
     }

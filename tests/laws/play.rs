@@ -15,6 +15,7 @@ use crate::facts::{Fact, Threshold};
 use crate::history::{Around, History};
 use crate::json::{self, PRODUCED};
 use crate::model::{self, Balances, Known, fold};
+use crate::runs;
 use crate::store::{Memory, Mishap, Rows};
 
 type Result<T> = std::result::Result<T, TestCaseError>;
@@ -56,17 +57,18 @@ pub(crate) fn play(
     let mut partition = stage.take()?;
     let (mut known, mut balances) = (Known::default(), Balances::default());
     let mut offsets = [0; 2];
-    let (mut at, mut plan) = (0, history.batches.iter().cycle());
+    let (mut at, mut commits, mut plan) = (0, 0, history.batches.iter().cycle());
     while at < history.records.len() {
         let (size, around) = plan.next().expect("there is a plan");
-        let end = history.records.len().min(at + size);
+        let end = until_run(&history.records, at..history.records.len().min(at + size));
         let before = stage.memory.rows().clone();
         let applied = stage.batch(&mut partition, *around, history, at..end, &mut offsets)?;
         let after = stage.memory.rows().clone();
         let facts: Vec<&Fact> = history.records[at..end].iter().map(|(fact, _)| fact).collect();
         let mut knows = known.clone();
-        let outcomes = facts.iter().map(|fact| knows.take(fact)).collect();
+        let outcomes = knows.take_all(&facts, &calendar);
         let becomes = fold(&knows, &calendar, until);
+        note_runs(&known, &mut knows, &facts, &becomes, &calendar);
         judge(&Step {
             history,
             calendar: &calendar,
@@ -79,14 +81,62 @@ pub(crate) fn play(
         })?;
         (known, balances) = (knows, becomes);
         at = end;
+        commits += 1;
+        if commits % history.storing.1 == 0 {
+            stage.store_rows(&mut partition)?;
+        }
     }
+    while partition.is_storing() {
+        stage.store_rows(&mut partition)?;
+    }
+    let rows = stage.memory.rows().clone();
+    let (same, facts) = (&rows, Vec::new());
+    let (known, balances) = ((&known, &known), (&balances, &balances));
+    let last = Step {
+        history,
+        calendar: &calendar,
+        facts,
+        outcomes: Vec::new(),
+        known,
+        balances,
+        rows: (same, same),
+        applied: None,
+    };
+    judge(&last)?;
     if let Some((both, _)) = &stage.both {
         stage.runtime.block_on(both.compare())?;
     }
     Ok(stage.memory.rows().clone())
 }
 
+/// A fact about a bill run has a commit of its own.
+fn until_run(records: &[(Fact, json::Style)], range: std::ops::Range<usize>) -> usize {
+    let is_run = |at: &usize| matches!(records[*at].0, Fact::BillRun { .. });
+    match range.clone().find(is_run) {
+        Some(at) if at == range.start => at + 1,
+        Some(at) => at,
+        None => range.end,
+    }
+}
+
+/// Keeps the rows of a run that closed, and drops those of one that opened.
+fn note_runs(known: &Known, knows: &mut Known, facts: &[&Fact], balances: &Balances, calendar: &Calendar) {
+    let [Fact::BillRun { id, .. }] = facts else { return };
+    let was_closed = known.runs.get(id).is_some_and(|(_, run)| run.status != 0);
+    let (_, run) = knows.runs[id];
+    if run.status == 0 {
+        knows.stored.retain(|key, _| key.0 != *id);
+    } else if !was_closed {
+        let rows = runs::rows_of(*id, &run, knows, balances, calendar);
+        knows.stored.extend(rows);
+    }
+}
+
 impl Stage {
+    fn store_rows(&self, partition: &mut Partition) -> Result<()> {
+        self.runtime.block_on(partition.store_rows()).map_err(failed)
+    }
+
     fn new(history: &History, real: Option<Real>) -> Result<Stage> {
         let memory = Arc::new(Memory::default());
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -111,6 +161,7 @@ impl Stage {
             now: || Instant::from_micros(0),
             cache_bytes: history.cache_bytes,
             replay_page: history.replay_page,
+            storing_customers: history.storing.0,
             health: headroom::telemetry::Health::default(),
         };
         let day = std::time::Duration::from_secs(86_400);
@@ -175,6 +226,10 @@ impl Stage {
                 self.apply(partition, &mut first).map(Some).map_err(failed)
             }
             Around::AnswerLost => {
+                // The batch's own answer is to be lost, not that of a step before it.
+                while partition.is_storing() {
+                    self.store_rows(partition)?;
+                }
                 self.memory.fail_next(Mishap::AnswerLost);
                 match self.apply(partition, &mut first) {
                     Err(CommitError::Unknown(_)) => {}
@@ -238,6 +293,7 @@ fn start_of(fact: &Fact) -> i64 {
 pub(crate) fn outcome(outcome: model::Outcome) -> Outcome {
     match outcome {
         model::Outcome::Counted => Outcome::Counted,
+        model::Outcome::Held => Outcome::Held,
         model::Outcome::Duplicate => Outcome::Duplicate,
         model::Outcome::Applied => Outcome::Applied,
         model::Outcome::PassedOver => Outcome::PassedOver,

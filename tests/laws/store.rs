@@ -1,16 +1,18 @@
 //! A store in memory, for speed: as much of [`Store`] as a worker uses, with its fence. It asserts what a commit promises
 //! (`store::Commit`), so that a worker which breaks a promise is caught before a database would notice or not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use headroom::domain::{
-    AccountImage, AssignmentKey, AssignmentRow, BillRunRow, BucketRow, CustomerRow, LineRow, Position, Totals,
+    AccountImage, AssignmentKey, AssignmentRow, BillRunRow, BucketRow, CustomerRow, LineRow, Position, StoredRow,
+    Totals, UsageState,
 };
 use headroom::store::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, LedgerKey, LedgerRow, OfCustomer,
-    Offsets, Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken,
+    AlertRow, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, HeldSelection, LedgerKey, LedgerRow,
+    OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError,
+    StoredAhead, Taken,
 };
 use uuid::Uuid;
 
@@ -30,6 +32,9 @@ pub(crate) struct Rows {
     pub(crate) lines: BTreeMap<(i64, i64), LineRow>,
     pub(crate) buckets: BTreeMap<(i64, i32), BucketRow>,
     pub(crate) bill_runs: BTreeMap<i64, (BillRunRow, bool)>,
+    /// By run, customer and line.
+    pub(crate) stored_rows: BTreeMap<(i64, i64, i64), StoredRow>,
+    pub(crate) stored_ahead: BTreeSet<StoredAhead>,
     pub(crate) alerts: Vec<AlertRow>,
     pub(crate) dead_letters: Vec<DeadLetterRow>,
 }
@@ -91,6 +96,7 @@ impl Rows {
         for (row, home) in &commit.bill_runs {
             self.bill_runs.insert(row.run.id, (*row, *home));
         }
+        self.write_stored(commit);
         self.write_buckets(commit);
         for alert in &commit.alerts {
             self.outbox_number += 1;
@@ -118,6 +124,19 @@ impl Rows {
         }
         for reversal in &commit.reversals {
             self.reversals.insert(reversal.key, reversal.pending);
+        }
+    }
+
+    fn write_stored(&mut self, commit: &Commit) {
+        self.stored_rows.retain(|key, _| !commit.reopened_runs.contains(&key.0));
+        let gone = |run: &i64| commit.reopened_runs.contains(run) || commit.stored_runs.contains(run);
+        self.stored_ahead.retain(|ahead| !gone(&ahead.bill_run));
+        for row in &commit.stored_rows {
+            let key = (row.bill_run, row.customer, row.upi);
+            assert!(self.stored_rows.insert(key, row.clone()).is_none(), "a row is stored once: {key:?}");
+        }
+        for ahead in &commit.stored_ahead {
+            assert!(self.stored_ahead.insert(*ahead), "a customer is stored ahead once: {ahead:?}");
         }
     }
 
@@ -200,6 +219,7 @@ impl Store for Memory {
             outbox_number: rows.outbox_number,
             totals: rows.totals,
             bill_runs: rows.bill_runs.values().map(|(row, _)| *row).collect(),
+            stored_ahead: rows.stored_ahead.iter().copied().collect(),
             sources: rows.sources.clone(),
         })
     }
@@ -226,6 +246,34 @@ impl Store for Memory {
         let rows = self.rows();
         let later = rows.ledger.iter().filter(|(key, _)| key.customer == customer && Some(key.position) > after);
         Ok(later.take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
+    async fn held_usage(
+        &self,
+        _partition: i32,
+        held: &HeldSelection,
+    ) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+        let rows = self.rows();
+        let found = rows.ledger.iter().filter(|(key, row)| {
+            let asked = held.customers.as_ref().is_none_or(|customers| customers.contains(&key.customer));
+            let start = key.position.start;
+            let within = held.span.is_none_or(|(from, until)| (from..until).contains(&start));
+            row.state == UsageState::Held && asked && within
+        });
+        Ok(found.map(|(key, row)| OfCustomer { customer: key.customer, row: row.clone() }).collect())
+    }
+
+    async fn customers_after(
+        &self,
+        _partition: i32,
+        cycle: i64,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<i64>, StoreError> {
+        let rows = self.rows();
+        let later = rows.customers.range(after + 1..);
+        let of_cycle = later.filter(|(_, row)| row.fact.map_or(0, |(_, fact)| fact.billing_cycle) == cycle);
+        Ok(of_cycle.map(|(customer, _)| *customer).take(limit).collect())
     }
 
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {

@@ -46,6 +46,10 @@ impl Lines {
         Lines { lines }
     }
 
+    pub(super) fn rows(&self) -> impl Iterator<Item = &LineRow> {
+        self.lines.iter().map(|line| &line.row)
+    }
+
     pub(super) fn size(&self) -> usize {
         self.lines.len() * size_of::<Line>()
     }

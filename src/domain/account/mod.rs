@@ -6,7 +6,7 @@
 //! which says what a store must write and which alerts the batch raised. An account never reads: usage it needs is
 //! handed to it. After a failed commit it is dropped and restored anew.
 //!
-//! Left out: identity of usage (the ledger's business), and bill runs.
+//! Left out: identity of usage (the ledger's business), and bill runs, which say from outside what is held.
 
 mod draw;
 mod finish;
@@ -138,6 +138,20 @@ impl Account {
             rows.into_iter().map(|row| Bucket { row, window: None, stored: true, before: None, cause: None }).collect();
         account.index(calendar);
         account
+    }
+
+    /// The account as a store would keep it.
+    pub fn image(&self) -> AccountImage {
+        AccountImage {
+            customer: self.customer,
+            fact: self.fact,
+            next_slot: self.next_slot,
+            assignments: self.assignments.iter().map(|state| state.row.clone()).collect(),
+            lines: self.lines.rows().copied().collect(),
+            buckets: self.buckets().copied().collect(),
+            pending_reversals: self.pending_reversals.iter().copied().collect(),
+            latest_usage: self.latest_usage,
+        }
     }
 
     /// The customer.

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::copy;
 use super::types::{Timestamp, uuid_of};
-use crate::domain::{BucketRow, Position};
+use crate::domain::{BucketRow, Position, StoredRow};
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
 
 /// Writes a commit, all of it or nothing.
@@ -200,14 +200,15 @@ async fn write_bill_runs(connection: &mut PgConnection, commit: &Commit) -> Resu
         let run = &row.run;
         sqlx::query(
             "INSERT INTO bill_run (partition, bill_run_id, version, billing_cycle_id, period_start_date, \
-             period_end_date, usage_from_date, usage_until_date, status, home) \
+             period_end_date, usage_from_date, usage_until_date, status, home, closings, storing_after) \
              SELECT $1, $2, $3, $4, date '1970-01-01' + $5::int4, date '1970-01-01' + $6::int4, \
-             date '1970-01-01' + $7::int4, date '1970-01-01' + $8::int4, $9, $10 \
+             date '1970-01-01' + $7::int4, date '1970-01-01' + $8::int4, $9, $10, $11, $12 \
              ON CONFLICT (partition, bill_run_id) DO UPDATE SET version = excluded.version, \
              billing_cycle_id = excluded.billing_cycle_id, period_start_date = excluded.period_start_date, \
              period_end_date = excluded.period_end_date, usage_from_date = excluded.usage_from_date, \
              usage_until_date = excluded.usage_until_date, status = excluded.status, \
-             home = bill_run.home OR excluded.home",
+             home = bill_run.home OR excluded.home, closings = excluded.closings, \
+             storing_after = excluded.storing_after",
         )
         .bind(commit.partition)
         .bind(run.id)
@@ -219,7 +220,61 @@ async fn write_bill_runs(connection: &mut PgConnection, commit: &Commit) -> Resu
         .bind(run.usage_until.days())
         .bind(i16::from(run.status.number()))
         .bind(home)
+        .bind(row.closings)
+        .bind(row.storing)
         .execute(&mut *connection)
+        .await?;
+    }
+    write_stored(connection, commit).await
+}
+
+/// The rows of closing bill runs, and what goes with them.
+async fn write_stored(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
+    for (table, runs) in [
+        ("stored_row", &commit.reopened_runs),
+        ("stored_ahead", &commit.reopened_runs),
+        ("stored_ahead", &commit.stored_runs),
+    ] {
+        if !runs.is_empty() {
+            let statement = format!("DELETE FROM {table} WHERE partition = $1 AND bill_run_id = ANY($2)");
+            sqlx::query(sqlx::AssertSqlSafe(statement))
+                .bind(commit.partition)
+                .bind(runs)
+                .execute(&mut *connection)
+                .await?;
+        }
+    }
+    if !commit.stored_rows.is_empty() {
+        let rows = &commit.stored_rows;
+        let column = |pick: fn(&StoredRow) -> i64| rows.iter().map(pick).collect::<Vec<i64>>();
+        sqlx::query(
+            "INSERT INTO stored_row (partition, bill_run_id, customer_id, usage_product_inventory_id, site_id, \
+             contract_owner_id, entries, period_start_date, period_end_date) SELECT $1, run, customer, upi, site, owner, \
+             entries, date '1970-01-01' + period_start, date '1970-01-01' + period_end \
+             FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::text[], $8::int4[], $9::int4[]) \
+             u(run, customer, upi, site, owner, entries, period_start, period_end)",
+        )
+        .bind(commit.partition)
+        .bind(column(|row| row.bill_run))
+        .bind(column(|row| row.customer))
+        .bind(column(|row| row.upi))
+        .bind(rows.iter().map(|row| row.site).collect::<Vec<Option<i64>>>())
+        .bind(rows.iter().map(|row| row.contract_owner).collect::<Vec<Option<i64>>>())
+        .bind(rows.iter().map(|row| row.entries.as_str()).collect::<Vec<_>>())
+        .bind(rows.iter().map(|row| row.period_start.days()).collect::<Vec<i32>>())
+        .bind(rows.iter().map(|row| row.period_end.days()).collect::<Vec<i32>>())
+        .execute(&mut *connection)
+        .await?;
+    }
+    if !commit.stored_ahead.is_empty() {
+        sqlx::query(
+            "INSERT INTO stored_ahead (partition, bill_run_id, customer_id) \
+             SELECT $1, * FROM unnest($2::int8[], $3::int8[])",
+        )
+        .bind(commit.partition)
+        .bind(commit.stored_ahead.iter().map(|ahead| ahead.bill_run).collect::<Vec<i64>>())
+        .bind(commit.stored_ahead.iter().map(|ahead| ahead.customer).collect::<Vec<i64>>())
+        .execute(connection)
         .await?;
     }
     Ok(())

@@ -12,7 +12,7 @@ use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
     Date, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, Totals, UsageState,
 };
-use crate::store::{BillRunOfPartition, LedgerKey, LedgerRow, OfCustomer, Offsets, Taken};
+use crate::store::{BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCustomer, Offsets, StoredAhead, Taken};
 
 /// Raises the epoch of a partition pair, and reads what its new owner must know.
 pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> {
@@ -34,7 +34,7 @@ pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> 
     .fetch_one(&mut *transaction)
     .await?;
     let runs = sqlx::query(
-        "SELECT partition, bill_run_id, version, billing_cycle_id, status, \
+        "SELECT partition, bill_run_id, version, billing_cycle_id, status, closings, storing_after, \
          period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
          usage_from_date - date '1970-01-01' usage_from, usage_until_date - date '1970-01-01' usage_until \
          FROM bill_run WHERE partition = $1",
@@ -42,6 +42,10 @@ pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> 
     .bind(partition)
     .fetch_all(&mut *transaction)
     .await?;
+    let ahead = sqlx::query("SELECT bill_run_id, customer_id FROM stored_ahead WHERE partition = $1")
+        .bind(partition)
+        .fetch_all(&mut *transaction)
+        .await?;
     let sources = sqlx::query("SELECT source FROM source WHERE partition = $1 ORDER BY number")
         .bind(partition)
         .fetch_all(&mut *transaction)
@@ -56,6 +60,7 @@ pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> 
         outbox_number: progress.try_get("outbox_number")?,
         totals: totals_of(&totals)?,
         bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
+        stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,
         sources: sources.iter().map(source).collect::<Result<_, _>>()?,
     })
 }
@@ -96,7 +101,7 @@ fn totals_of(row: &PgRow) -> Result<Totals, Error> {
 /// The bill runs of all partitions, each as its home partition holds it.
 pub(super) async fn home_bill_runs(pool: &PgPool) -> Result<Vec<BillRunOfPartition>, Error> {
     let rows = sqlx::query(
-        "SELECT partition, bill_run_id, version, billing_cycle_id, status, \
+        "SELECT partition, bill_run_id, version, billing_cycle_id, status, closings, storing_after, \
          period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
          usage_from_date - date '1970-01-01' usage_from, usage_until_date - date '1970-01-01' usage_until \
          FROM bill_run WHERE home",
@@ -118,8 +123,17 @@ pub(super) fn bill_run(row: &PgRow) -> Result<BillRunOfPartition, Error> {
         usage_until: date("usage_until")?,
         status: numbered(&RunStatus::ALL, status, "bill_run.status")?,
     };
-    let applied = BillRunRow { version: row.try_get("version")?, run };
+    let applied = BillRunRow {
+        version: row.try_get("version")?,
+        run,
+        closings: row.try_get("closings")?,
+        storing: row.try_get("storing_after")?,
+    };
     Ok(BillRunOfPartition { partition: row.try_get("partition")?, row: applied })
+}
+
+pub(super) fn stored_ahead(row: &PgRow) -> Result<StoredAhead, Error> {
+    Ok(StoredAhead { bill_run: row.try_get("bill_run_id")?, customer: row.try_get("customer_id")? })
 }
 
 /// What stands at a small number.
@@ -312,6 +326,46 @@ pub(super) async fn known_usage(
     .fetch_all(pool)
     .await?;
     rows.iter().map(|row| Ok(OfCustomer { customer: row.try_get("customer_id")?, row: ledger_row(row)? })).collect()
+}
+
+/// The usage that is held and not reversed.
+pub(super) async fn held_usage(
+    pool: &PgPool,
+    partition: i32,
+    held: &HeldSelection,
+) -> Result<Vec<OfCustomer<LedgerRow>>, Error> {
+    let rows = sqlx::query(
+        "SELECT customer_id, start_time, event_key, source, state, body, draws FROM ledger \
+         WHERE partition = $1 AND state = 1::int::\"char\" AND ($2::int8[] IS NULL OR customer_id = ANY($2)) \
+         AND ($3::timestamptz IS NULL OR start_time >= $3) AND ($4::timestamptz IS NULL OR start_time < $4)",
+    )
+    .bind(partition)
+    .bind(held.customers.as_deref())
+    .bind(held.span.map(|span| Timestamp(span.0)))
+    .bind(held.span.map(|span| Timestamp(span.1)))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(|row| Ok(OfCustomer { customer: row.try_get("customer_id")?, row: ledger_row(row)? })).collect()
+}
+
+/// Customers of a billing cycle after a customer, in order.
+pub(super) async fn customers_after(
+    pool: &PgPool,
+    partition: i32,
+    cycle: i64,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<i64>, Error> {
+    sqlx::query_scalar(
+        "SELECT customer_id FROM customer WHERE partition = $1 AND customer_id > $2 \
+         AND coalesce(billing_cycle_id, 0) = $3 ORDER BY customer_id LIMIT $4",
+    )
+    .bind(partition)
+    .bind(after)
+    .bind(cycle)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await
 }
 
 /// Ledger rows of a customer after a position, in order.

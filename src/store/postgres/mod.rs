@@ -19,8 +19,8 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, LedgerKey, LedgerRow, OfCustomer, Options,
-    Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken,
+    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, OfCustomer,
+    Options, Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -203,6 +203,21 @@ impl Store for Postgres {
     ) -> Result<Vec<LedgerRow>, StoreError> {
         let rows = load::usage_after(&self.pool, partition, customer, after, limit).await;
         rows.map_err(|error| self.error(&error))
+    }
+
+    async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+        load::held_usage(&self.pool, partition, held).await.map_err(|error| self.error(&error))
+    }
+
+    async fn customers_after(
+        &self,
+        partition: i32,
+        cycle: i64,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<i64>, StoreError> {
+        let customers = load::customers_after(&self.pool, partition, cycle, after, limit).await;
+        customers.map_err(|error| self.error(&error))
     }
 
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {

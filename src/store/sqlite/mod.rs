@@ -15,8 +15,8 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, LedgerKey, LedgerRow, OfCustomer, Options,
-    Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken,
+    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, OfCustomer,
+    Options, Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -145,6 +145,21 @@ impl Store for Sqlite {
     ) -> Result<Vec<LedgerRow>, StoreError> {
         let rows = read::usage_after(&self.writer, partition, customer, after, limit).await;
         rows.map_err(|error| self.error(&error))
+    }
+
+    async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+        read::held_usage(&self.writer, partition, held).await.map_err(|error| self.error(&error))
+    }
+
+    async fn customers_after(
+        &self,
+        partition: i32,
+        cycle: i64,
+        after: i64,
+        limit: usize,
+    ) -> Result<Vec<i64>, StoreError> {
+        let customers = read::customers_after(&self.writer, partition, cycle, after, limit).await;
+        customers.map_err(|error| self.error(&error))
     }
 
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {

@@ -7,11 +7,12 @@ use sqlx::{Error, Row};
 
 use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
-    Date, EventKey, Instant, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, Totals, UsageState,
+    Date, EventKey, Instant, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, StoredRow, Totals,
+    UsageState,
 };
 use crate::store::{
-    AlertRow, AlertsOffset, BillRunOfPartition, LedgerKey, LedgerRow, OfCustomer, Offsets, Partitioned, ReadView,
-    RelayState, Selection, Taken,
+    AlertRow, AlertsOffset, BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCustomer, Offsets, Partitioned,
+    ReadView, RelayState, Selection, StoredAhead, Taken,
 };
 
 /// A key as its 16 bytes, big-endian, so that blobs are compared as the order wants it.
@@ -50,6 +51,8 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
     let totals = totals_of(&totals.fetch_one(&mut *transaction).await?)?;
     let runs = sqlx::query("SELECT * FROM bill_run WHERE partition = ?").bind(partition);
     let runs = runs.fetch_all(&mut *transaction).await?;
+    let ahead = sqlx::query("SELECT * FROM stored_ahead WHERE partition = ?").bind(partition);
+    let ahead = ahead.fetch_all(&mut *transaction).await?;
     let sources = sqlx::query("SELECT source FROM source WHERE partition = ? ORDER BY number").bind(partition);
     let sources = sources.fetch_all(&mut *transaction).await?;
     transaction.commit().await?;
@@ -64,6 +67,7 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
         outbox_number: progress.try_get("outbox_number")?,
         totals,
         bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
+        stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,
         sources: sources.iter().map(source).collect::<Result<_, _>>()?,
     })
 }
@@ -109,8 +113,17 @@ fn bill_run(row: &SqliteRow) -> Result<BillRunOfPartition, Error> {
         usage_until: date("usage_until_date")?,
         status: numbered(&RunStatus::ALL, row, "status")?,
     };
-    let applied = BillRunRow { version: row.try_get("version")?, run };
+    let applied = BillRunRow {
+        version: row.try_get("version")?,
+        run,
+        closings: row.try_get("closings")?,
+        storing: row.try_get("storing_after")?,
+    };
     Ok(BillRunOfPartition { partition: row.try_get("partition")?, row: applied })
+}
+
+fn stored_ahead(row: &SqliteRow) -> Result<StoredAhead, Error> {
+    Ok(StoredAhead { bill_run: row.try_get("bill_run_id")?, customer: row.try_get("customer_id")? })
 }
 
 /// A customer's account, if it is known.
@@ -235,6 +248,51 @@ pub(super) async fn known_usage(
     Ok(rows)
 }
 
+/// The usage that is held and not reversed.
+pub(super) async fn held_usage(
+    pool: &SqlitePool,
+    partition: i32,
+    held: &HeldSelection,
+) -> Result<Vec<OfCustomer<LedgerRow>>, Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM ledger WHERE partition = ?1 AND state = 1 \
+         AND (?2 IS NULL OR start_time >= ?2) AND (?3 IS NULL OR start_time < ?3)",
+    )
+    .bind(partition)
+    .bind(held.span.map(|span| span.0.micros()))
+    .bind(held.span.map(|span| span.1.micros()))
+    .fetch_all(pool)
+    .await?;
+    let mut found = Vec::new();
+    for row in &rows {
+        let customer = row.try_get("customer_id")?;
+        if held.customers.as_ref().is_none_or(|customers| customers.contains(&customer)) {
+            found.push(OfCustomer { customer, row: ledger_row(row)? });
+        }
+    }
+    Ok(found)
+}
+
+/// Customers of a billing cycle after a customer, in order.
+pub(super) async fn customers_after(
+    pool: &SqlitePool,
+    partition: i32,
+    cycle: i64,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<i64>, Error> {
+    sqlx::query_scalar(
+        "SELECT customer_id FROM customer WHERE partition = ? AND customer_id > ? \
+         AND coalesce(billing_cycle_id, 0) = ? ORDER BY customer_id LIMIT ?",
+    )
+    .bind(partition)
+    .bind(after)
+    .bind(cycle)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await
+}
+
 /// Ledger rows of a customer after a position, in order.
 pub(super) async fn usage_after(
     pool: &SqlitePool,
@@ -314,7 +372,58 @@ pub(super) async fn outbox(
 pub(super) async fn view(pool: &SqlitePool, selection: &Selection) -> Result<ReadView, Error> {
     let mut transaction = pool.begin().await?;
     let runs = sqlx::query("SELECT * FROM bill_run").fetch_all(&mut *transaction).await?;
-    let customers = sqlx::query("SELECT partition, customer_id FROM customer").fetch_all(&mut *transaction).await?;
+    let bill_runs: Vec<BillRunOfPartition> = runs.iter().map(bill_run).collect::<Result<_, _>>()?;
+    let mut view = ReadView { bill_runs, ..ReadView::default() };
+    if let Some(runs) = &selection.bill_runs {
+        for run in runs {
+            add_stored(&mut transaction, *run, selection, &mut view).await?;
+        }
+    }
+    if selection.needs_accounts(&view.bill_runs) {
+        add_accounts(&mut transaction, selection, &mut view).await?;
+    }
+    transaction.commit().await?;
+    Ok(view)
+}
+
+/// Adds the stored rows of a bill run.
+async fn add_stored(
+    connection: &mut SqliteConnection,
+    run: i64,
+    selection: &Selection,
+    view: &mut ReadView,
+) -> Result<(), Error> {
+    let selected = |ids: &Option<Vec<i64>>, id: i64| ids.as_ref().is_none_or(|ids| ids.contains(&id));
+    let rows = sqlx::query("SELECT * FROM stored_row WHERE bill_run_id = ?").bind(run).fetch_all(&mut *connection);
+    for row in rows.await? {
+        let value = StoredRow {
+            bill_run: run,
+            customer: row.try_get("customer_id")?,
+            upi: row.try_get("usage_product_inventory_id")?,
+            site: row.try_get("site_id")?,
+            contract_owner: row.try_get("contract_owner_id")?,
+            period_start: Date::from_days(row.try_get("period_start_date")?),
+            period_end: Date::from_days(row.try_get("period_end_date")?),
+            entries: row.try_get("entries")?,
+        };
+        if selected(&selection.customers, value.customer) && selected(&selection.lines, value.upi) {
+            view.stored_rows.push(Partitioned { partition: row.try_get("partition")?, value });
+        }
+    }
+    let rows = sqlx::query("SELECT * FROM stored_ahead WHERE bill_run_id = ?").bind(run).fetch_all(connection);
+    for row in rows.await? {
+        view.stored_ahead.push(Partitioned { partition: row.try_get("partition")?, value: stored_ahead(&row)? });
+    }
+    Ok(())
+}
+
+/// Adds the accounts selected.
+async fn add_accounts(
+    connection: &mut SqliteConnection,
+    selection: &Selection,
+    view: &mut ReadView,
+) -> Result<(), Error> {
+    let customers = sqlx::query("SELECT partition, customer_id FROM customer").fetch_all(&mut *connection).await?;
     let mut on_lines: Option<BTreeSet<i64>> = None;
     if let Some(lines) = &selection.lines {
         let mut found = BTreeSet::new();
@@ -325,24 +434,19 @@ pub(super) async fn view(pool: &SqlitePool, selection: &Selection) -> Result<Rea
             )
             .bind(line)
             .bind(line)
-            .fetch_all(&mut *transaction)
+            .fetch_all(&mut *connection)
             .await?;
             found.extend(rows);
         }
         on_lines = Some(found);
     }
-    let mut view = ReadView {
-        bill_runs: runs.iter().map(bill_run).collect::<Result<_, _>>()?,
-        accounts: Vec::with_capacity(customers.len()),
-    };
     for row in customers {
         let (partition, customer) = (row.try_get("partition")?, row.try_get("customer_id")?);
         let selected = selection.customers.as_ref().is_none_or(|customers| customers.contains(&customer))
             && on_lines.as_ref().is_none_or(|customers| customers.contains(&customer));
-        if selected && let Some(value) = account(&mut transaction, partition, customer).await? {
+        if selected && let Some(value) = account(&mut *connection, partition, customer).await? {
             view.accounts.push(Partitioned { partition, value });
         }
     }
-    transaction.commit().await?;
-    Ok(view)
+    Ok(())
 }

@@ -182,11 +182,13 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         let run = &row.run;
         sqlx::query(
             "INSERT INTO bill_run (partition, bill_run_id, version, billing_cycle_id, period_start_date, \
-             period_end_date, usage_from_date, usage_until_date, status, home) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             period_end_date, usage_from_date, usage_until_date, status, home, closings, storing_after) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT DO UPDATE SET version = excluded.version, billing_cycle_id = excluded.billing_cycle_id, \
              period_start_date = excluded.period_start_date, period_end_date = excluded.period_end_date, \
              usage_from_date = excluded.usage_from_date, usage_until_date = excluded.usage_until_date, \
-             status = excluded.status, home = home OR excluded.home",
+             status = excluded.status, home = home OR excluded.home, closings = excluded.closings, \
+             storing_after = excluded.storing_after",
         )
         .bind(commit.partition)
         .bind(run.id)
@@ -198,8 +200,47 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         .bind(run.usage_until.days())
         .bind(run.status.number())
         .bind(home)
+        .bind(row.closings)
+        .bind(row.storing)
         .execute(&mut *connection)
         .await?;
+    }
+    stored(connection, commit).await
+}
+
+/// The rows of closing bill runs, and what goes with them.
+async fn stored(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
+    let gone =
+        commit.reopened_runs.iter().map(|run| ("DELETE FROM stored_row WHERE partition = ? AND bill_run_id = ?", run));
+    let ended = commit.reopened_runs.iter().chain(&commit.stored_runs);
+    let ended = ended.map(|run| ("DELETE FROM stored_ahead WHERE partition = ? AND bill_run_id = ?", run));
+    for (statement, run) in gone.chain(ended) {
+        sqlx::query(statement).bind(commit.partition).bind(run).execute(&mut *connection).await?;
+    }
+    for row in &commit.stored_rows {
+        sqlx::query(
+            "INSERT INTO stored_row (partition, bill_run_id, customer_id, usage_product_inventory_id, site_id, \
+             contract_owner_id, period_start_date, period_end_date, entries) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(commit.partition)
+        .bind(row.bill_run)
+        .bind(row.customer)
+        .bind(row.upi)
+        .bind(row.site)
+        .bind(row.contract_owner)
+        .bind(row.period_start.days())
+        .bind(row.period_end.days())
+        .bind(&row.entries)
+        .execute(&mut *connection)
+        .await?;
+    }
+    for ahead in &commit.stored_ahead {
+        sqlx::query("INSERT INTO stored_ahead (partition, bill_run_id, customer_id) VALUES (?, ?, ?)")
+            .bind(commit.partition)
+            .bind(ahead.bill_run)
+            .bind(ahead.customer)
+            .execute(&mut *connection)
+            .await?;
     }
     Ok(())
 }
