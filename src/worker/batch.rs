@@ -123,6 +123,11 @@ impl Batch {
         self.bill_runs.push(BatchBillRun { fact, origin: None });
     }
 
+    /// Whether a fact about a bill run came in by the topic.
+    pub(super) fn has_bill_run(&self) -> bool {
+        self.bill_runs.iter().any(|of| of.origin.is_some())
+    }
+
     /// The same records in their order, in batches that keep each fact about a bill run apart: it is applied in a
     /// transaction of its own (`domain.md section 3`).
     pub fn apart(self, rules: &Rules) -> Vec<Batch> {

@@ -55,9 +55,17 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
     let Options { context, rules, limits, stream, raised, health } = options;
     let owned = Owned::default();
     let metrics = Arc::new(Metrics::new(&context.topics));
+    let bill_runs = Arc::new(Notify::new());
     let (ended, mut ends) = mpsc::unbounded_channel();
-    let tools =
-        Tools { metrics: metrics.clone(), ended, raised, batches: Arc::default(), control: control.clone(), rules };
+    let tools = Tools {
+        metrics: metrics.clone(),
+        ended,
+        raised,
+        bill_runs: bill_runs.clone(),
+        batches: Arc::default(),
+        control: control.clone(),
+        rules,
+    };
     let partitions = context.partitions;
     let intake = Intake::new(context.clone(), rules, limits, stream.clone(), owned.clone(), tools);
     let notices: Arc<dyn Notices> = Arc::new(Told(health.clone()));
@@ -66,7 +74,7 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
         stream::consume(&thread_stream, partitions, intake, &thread_control, &notices)
             .map_err(|error| error.to_string())
     });
-    let watching = tokio::spawn(Watch { context, stream, owned, metrics, health }.run());
+    let watching = tokio::spawn(Watch { context, stream, owned, bill_runs, metrics, health }.run());
     let result = loop {
         tokio::select! {
             end = ends.recv() => match end {

@@ -113,6 +113,8 @@ pub(super) struct Tools {
     pub(super) ended: mpsc::UnboundedSender<TaskEnd>,
     /// Told when alerts were raised.
     pub(super) raised: Arc<Notify>,
+    /// Told when a bill run came in that other partitions have yet to apply.
+    pub(super) bill_runs: Arc<Notify>,
     /// Batches that exist, over all partitions.
     pub(super) batches: Arc<AtomicUsize>,
     /// Woken when there is room for more records.
@@ -172,6 +174,9 @@ async fn apply(partition: &mut Partition, batch: &mut Batch, shared: &Shared, to
             shared.note(partition);
             if applied.alerts > 0 {
                 tools.raised.notify_one();
+            }
+            if batch.has_bill_run() {
+                tools.bill_runs.notify_one();
             }
             Some(())
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
 use tracing::debug;
 
@@ -16,7 +17,7 @@ use crate::domain::BillRunRow;
 use crate::stream::{self, Ends, Start};
 use crate::telemetry::{Health, metrics as names};
 
-/// How often it looks.
+/// How often it looks, unless it is told of a bill run.
 const PERIOD: Duration = Duration::from_secs(1);
 
 /// What is watched, and who is told.
@@ -24,6 +25,8 @@ pub(super) struct Watch {
     pub(super) context: Arc<Context>,
     pub(super) stream: stream::Options,
     pub(super) owned: Owned,
+    /// Told when a bill run came in here.
+    pub(super) bill_runs: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) health: Health,
 }
@@ -36,7 +39,10 @@ impl Watch {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            period.tick().await;
+            tokio::select! {
+                _ = period.tick() => {}
+                () = self.bill_runs.notified() => {}
+            }
             let watched: BTreeMap<i32, Watched> = lock(&self.owned).clone();
             let runs = match self.context.store.home_bill_runs().await {
                 Ok(runs) => {

@@ -1,0 +1,90 @@
+//! Bill runs over all partitions, as billing sees them (`domain.md section 6`).
+
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::deployment::{Deployment, until};
+
+/// Customers, which live on many of the partitions.
+const CUSTOMERS: std::ops::Range<i64> = 100..140;
+
+fn run(version: i64, status: &str, more: &[(&str, Value)]) -> Value {
+    let mut run = json!({"version": version, "billRunId": 1, "billingCycleId": 3, "periodStartDate": "2026-09-01",
+        "periodEndDate": "2026-09-30", "usageFromDate": "2026-08-01", "usageUntilDate": "2026-08-31", "status": status});
+    for (name, value) in more {
+        run[name] = value.clone();
+    }
+    run
+}
+
+fn usage(deployment: &Deployment, customer: i64, id: &str, day: &str) {
+    let data = json!({"customerId": customer, "siteId": 1, "usageProductInventoryId": customer * 10,
+        "usageProductId": 1, "startTime": format!("{day}T10:00:00Z"), "chargingType": "DURATION", "quantity": 60});
+    deployment.send("usage.recorded", "/switch", id, customer, &data);
+}
+
+/// What is left in each customer's bundle of the run's first month.
+fn left(rows: &[Value]) -> Vec<(i64, i64)> {
+    let of = |row: &Value| {
+        let components = &row["inclusiveUsageBalanceAssignments"][0]["components"];
+        (row["usageProductInventoryId"].as_i64().unwrap() / 10, components[0]["remaining"].as_i64().unwrap())
+    };
+    rows.iter().map(of).collect()
+}
+
+#[test]
+fn a_run_holds_usage_and_keeps_its_rows_until_it_opens_again() {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let running = deployment.run();
+    deployment.send("bill-run.changed", "/billing", "run-1", 1, &run(1, "OPEN", &[]));
+    for customer in CUSTOMERS {
+        let fact = json!({"version": 1, "customerId": customer, "billingCycleId": 3, "contractOwnerId": customer % 2});
+        deployment.send("customer.changed", "/crm", &format!("c-{customer}"), customer, &fact);
+        let assignment = json!({"version": 1, "assignmentId": customer, "assignmentLevel": "CUSTOMER",
+            "customerId": customer, "startDate": "2026-08-01", "plan": {"inclusiveUsagePlanId": 10, "components":
+            [{"componentId": 1, "byValue": false, "chargingType": "DURATION", "allowance": 600}]}});
+        deployment.send("assignment.changed", "/crm", &format!("a-{customer}"), customer, &assignment);
+        usage(&deployment, customer, "first", "2026-08-05");
+    }
+    let all = |remaining: i64| CUSTOMERS.map(|customer| (customer, remaining)).collect::<Vec<_>>();
+    until("usage is in and the run is known to all", || left(&deployment.rows("")) == all(540));
+
+    deployment.send("bill-run.changed", "/billing", "run-2", 1, &run(2, "CLOSED", &[]));
+    until("the run is closed everywhere", || deployment.rows("").is_empty() && deployment.lag() == 0.0);
+    assert_eq!(left(&deployment.rows("&billRunId=1")), all(540));
+    for customer in CUSTOMERS {
+        usage(&deployment, customer, "late", "2026-08-20");
+        usage(&deployment, customer, "of another month", "2026-09-20");
+        let reversal = json!({"customerId": customer, "reverses":
+            {"source": "/switch", "id": "first", "startTime": "2026-08-05T10:00:00Z"}});
+        deployment.send("usage.reversed", "/billing", &format!("r-{customer}"), customer, &reversal);
+    }
+    let customers = CUSTOMERS.count() as f64;
+    until("late usage is held", || deployment.outcomes("held") == customers && deployment.lag() == 0.0);
+    until("the gauge says so", || deployment.metrics()["headroom_held_events"] == customers);
+    let events = deployment.totals()["usageEvents"].clone();
+    assert_eq!(events, json!({"counted": 40, "held": 40, "reversed": 40}));
+    assert_eq!(left(&deployment.rows("&billRunId=1")), all(540), "rows stay as they were");
+
+    // Whoever takes over knows what is held and what is stored.
+    drop(running);
+    let mut running = deployment.run();
+    until("it is up again", || deployment.metrics().contains_key("headroom_held_events"));
+    assert_eq!(left(&deployment.rows("&billRunId=1")), all(540));
+
+    // Opened and finalized at once: what was held counts, and the rows are stored anew.
+    deployment.send("bill-run.changed", "/billing", "run-3", 1, &run(3, "OPEN", &[]));
+    deployment.send("bill-run.changed", "/billing", "run-4", 1, &run(4, "FINALIZED", &[]));
+    until("held usage counts", || deployment.totals()["usageEvents"]["held"] == 0);
+    until("all have applied the run", || deployment.lag() == 0.0 && left(&deployment.rows("&billRunId=1")) == all(540));
+    assert_eq!(deployment.totals()["quantity"]["DURATION"], 80 * 60);
+    deployment.send("bill-run.changed", "/billing", "run-5", 1, &run(5, "OPEN", &[]));
+    until("a later version is refused", || {
+        deployment.metrics().iter().any(|(name, n)| name.contains("finalized") && *n == 1.0)
+    });
+    let told = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().unwrap();
+    assert!(told.success());
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
