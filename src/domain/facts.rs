@@ -37,6 +37,22 @@ pub struct Position {
     pub key: EventKey,
 }
 
+impl Position {
+    /// The first place of all that begin at an instant.
+    pub fn first_at(start: Instant) -> Position {
+        Position { start, key: EventKey(0) }
+    }
+
+    /// The place just before this one; `None` for the very first.
+    pub fn before(self) -> Option<Position> {
+        if let Some(key) = self.key.0.checked_sub(1) {
+            return Some(Position { start: self.start, key: EventKey(key) });
+        }
+        let start = Instant::from_micros(self.start.micros().checked_sub(1)?);
+        Some(Position { start, key: EventKey(u128::MAX) })
+    }
+}
+
 /// The unit that usage is counted in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum ChargingType {

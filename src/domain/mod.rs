@@ -22,7 +22,7 @@ mod totals;
 mod waterfall;
 mod window;
 
-pub use account::{Account, Changes, Taken};
+pub use account::{Account, Changes, SlotSums, Taken};
 pub use alert::Alert;
 pub use bill_runs::{BillRuns, RunChange, RunFact, RunTaken};
 pub use calendar::{Calendar, UnknownTimeZone};

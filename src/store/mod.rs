@@ -109,6 +109,15 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<LedgerRow>, StoreError>;
 
+    /// Up to `limit` ledger rows of a customer before a position, the latest first.
+    async fn usage_before(
+        &self,
+        partition: i32,
+        customer: i64,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError>;
+
     /// The usage that is held and not reversed, in any order.
     async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError>;
 

@@ -1,7 +1,7 @@
 //! The worker: Kafka to balances. A consumer thread, a task for each partition pair, one transaction for each batch.
 //!
 //! `batch` holds records as they come, `partition` makes commits of them (`usage` says what is new, `draw` what it
-//! draws, `runs` what bill runs do), `task` runs one partition, `intake` stands between the consumer thread and the tasks. This module starts it
+//! draws, `replay` what known usage draws then, `runs` what bill runs do), `task` runs one partition, `intake` stands between the consumer thread and the tasks. This module starts it
 //! all and watches over it.
 
 mod alerts;
@@ -12,6 +12,7 @@ mod intake;
 mod metrics;
 mod partition;
 mod patience;
+mod replay;
 mod runs;
 mod task;
 mod usage;

@@ -226,13 +226,13 @@ impl Partition {
     }
 
     /// Takes the reference facts in their order of arrival. Returns the customers whose known usage may draw otherwise
-    /// now, and those whose billing cycle is another now.
+    /// now, with from when on, and those whose billing cycle is another now.
     fn take_references(
         &self,
         batch: &mut Batch,
         accounts: &mut [Account],
         draft: &mut Draft,
-    ) -> (FxHashSet<i64>, Vec<i64>) {
+    ) -> (FxHashMap<i64, Instant>, Vec<i64>) {
         let references = std::mem::take(&mut batch.references);
         let mut named = Vec::with_capacity(references.len());
         let mut moved = Vec::new();
@@ -250,10 +250,12 @@ impl Partition {
         }
         named.sort_unstable();
         named.dedup();
-        named.retain(|customer| account_of(accounts, *customer).settle(&self.context.calendar));
+        let mut settle = |customer: i64| account_of(accounts, customer).settle(&self.context.calendar);
+        let unsettled =
+            named.into_iter().filter_map(|customer| settle(customer).map(|from| (customer, from))).collect();
         moved.sort_unstable();
         moved.dedup();
-        (named.into_iter().collect(), moved)
+        (unsettled, moved)
     }
 
     pub(super) fn note_fact(&self, batch: &Batch, origin: u32, taken: Taken, name: &str, draft: &mut Draft) {

@@ -24,6 +24,8 @@ pub(super) struct HeldUsage {
 #[derive(Debug)]
 pub(super) struct Released {
     pub(super) key: LedgerKey,
+    /// Its line.
+    pub(super) upi: i64,
     /// Its number as a cause.
     pub(super) cause: u32,
 }
@@ -214,7 +216,7 @@ impl Partition {
             let cause = batch.causes() + u32::try_from(draft.causes.len()).expect("a batch is bounded");
             let source = self.source_of(&row).unwrap_or_default();
             draft.causes.push(LedgerCause { source, id: usage.id.to_owned(), start: key.position.start });
-            judged.released.push(Released { key, cause });
+            judged.released.push(Released { key, upi: usage.upi, cause });
         }
         Ok(())
     }

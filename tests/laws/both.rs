@@ -199,6 +199,18 @@ impl Store for Both {
         Ok(found)
     }
 
+    async fn usage_before(
+        &self,
+        partition: i32,
+        customer: i64,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let found = self.real.usage_before(partition, customer, before, limit).await?;
+        assert_eq!(found, self.memory.usage_before(partition, customer, before, limit).await?);
+        Ok(found)
+    }
+
     async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
         let in_order = |mut rows: Vec<OfCustomer<LedgerRow>>| {
             rows.sort_by_key(|row| (row.customer, row.row.position));

@@ -248,6 +248,18 @@ impl Store for Memory {
         Ok(later.take(limit).map(|(_, row)| row.clone()).collect())
     }
 
+    async fn usage_before(
+        &self,
+        _partition: i32,
+        customer: i64,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let rows = self.rows();
+        let earlier = rows.ledger.iter().filter(|(key, _)| key.customer == customer && key.position < before);
+        Ok(earlier.rev().take(limit).map(|(_, row)| row.clone()).collect())
+    }
+
     async fn held_usage(
         &self,
         _partition: i32,

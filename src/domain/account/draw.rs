@@ -26,43 +26,6 @@ impl Account {
         self.draw(calendar, usage, Order::Unknown, Some(cause), waterfall, draws)
     }
 
-    /// Starts over: every bucket is full, and all usage that counts is folded next, in its order.
-    pub fn begin_replay(&mut self) {
-        self.lines.begin_replay();
-        for place in 0..self.buckets.len() {
-            touch(&mut self.buckets[place], place, &mut self.touched);
-            let bucket = &mut self.buckets[place];
-            bucket.cause = None;
-            if bucket.window.is_none() {
-                continue;
-            }
-            let key = bucket.row.assignment;
-            let at = self.assignments.binary_search_by_key(&key, |state| state.row.key);
-            let assignment = at.ok().and_then(|at| self.assignments[at].row.assignment.as_ref());
-            let component = assignment.and_then(|a| a.plan.components.iter().find(|c| c.id == bucket.row.component));
-            let Some(component) = component else { continue };
-            bucket.row.by_value = component.by_value;
-            bucket.row.charging_type = component.charging_type;
-            bucket.row.allowance = component.allowance;
-            bucket.row.remaining = component.allowance;
-            bucket.row.mark = None;
-        }
-    }
-
-    /// Folds the next usage of a replay; `draws` gets what it took. `cause` is the caller's number for an event that
-    /// counts since this batch only.
-    pub fn fold(
-        &mut self,
-        calendar: &Calendar,
-        usage: &Usage<'_>,
-        cause: Option<u32>,
-        waterfall: &mut Waterfall,
-        draws: &mut Vec<Draw>,
-    ) {
-        let drawn = self.draw(calendar, usage, Order::Kept, cause, waterfall, draws);
-        debug_assert!(drawn, "in order every draw is exact");
-    }
-
     /// Takes back usage that drew this by the fast path. False, with nothing changed, when others might take its
     /// place: then the batch must replay.
     pub fn reverse(&mut self, usage: &Usage<'_>, draws: &[Draw], cause: u32) -> bool {
@@ -90,21 +53,12 @@ impl Account {
         true
     }
 
-    /// Notes, in a replay, that an event which drew this counts no more.
-    pub fn note_reversed(&mut self, position: Position, draws: &[Draw], cause: u32) {
-        for draw in draws {
-            if let Some(place) = self.slot(draw.slot) {
-                note_cause(&mut self.buckets[place], position, cause);
-            }
-        }
-    }
-
     /// The place of the bucket with this slot. Slots are given in rising order, and buckets keep theirs.
-    fn slot(&self, slot: i32) -> Option<usize> {
+    pub(super) fn slot(&self, slot: i32) -> Option<usize> {
         self.buckets.binary_search_by_key(&slot, |bucket| bucket.row.slot).ok()
     }
 
-    fn draw(
+    pub(super) fn draw(
         &mut self,
         calendar: &Calendar,
         usage: &Usage<'_>,
@@ -227,7 +181,7 @@ impl Buckets<'_> {
 }
 
 /// Remembers what a bucket was before the batch at hand.
-fn touch(bucket: &mut Bucket, place: usize, touched: &mut Vec<usize>) {
+pub(super) fn touch(bucket: &mut Bucket, place: usize, touched: &mut Vec<usize>) {
     if bucket.before.is_none() {
         bucket.before = Some(bucket.row);
         touched.push(place);
@@ -235,6 +189,6 @@ fn touch(bucket: &mut Bucket, place: usize, touched: &mut Vec<usize>) {
 }
 
 /// Remembers the last event whose own draws on a bucket changed.
-fn note_cause(bucket: &mut Bucket, position: Position, cause: u32) {
+pub(super) fn note_cause(bucket: &mut Bucket, position: Position, cause: u32) {
     bucket.cause = bucket.cause.max(Some((position, cause)));
 }

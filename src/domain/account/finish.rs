@@ -69,6 +69,9 @@ impl Account {
         let Some(before) = bucket.before.take() else { return };
         let cause = bucket.cause.take().map(|(_, cause)| cause);
         let row = bucket.row;
+        if bucket.stored && bucket.window.is_some() && row == before {
+            return;
+        }
         if bucket.stored {
             changes.add_drawn(&before, -1);
         }

@@ -5,7 +5,7 @@
 //! with the same site and product. Where the difference could matter, the answer is "replay": the ledger knows.
 
 use super::references::Taken;
-use crate::domain::facts::{Inventory, Usage};
+use crate::domain::facts::{Inventory, Position, Usage};
 use crate::domain::image::{LastUsage, LineRow};
 use crate::domain::time::Instant;
 
@@ -22,11 +22,13 @@ struct Line {
     exact: bool,
     /// What a store has of it, once that differs or may differ.
     before: Option<Option<LineRow>>,
+    /// While usage of it is folded again: its last usage and `exact` as they were.
+    replayed: Option<(Option<LastUsage>, bool)>,
 }
 
 impl Line {
     fn new(row: LineRow, stored: bool) -> Line {
-        Line { row, exact: false, before: (!stored).then_some(None) }
+        Line { row, exact: false, before: (!stored).then_some(None), replayed: None }
     }
 
     fn touch(&mut self) {
@@ -131,17 +133,56 @@ impl Lines {
         }
     }
 
-    /// Forgets all usage of lines without a fact: what counts is about to be counted again, in order.
-    pub(super) fn begin_replay(&mut self) {
-        for line in self.lines.iter_mut().filter(|line| line.row.fact.is_none()) {
+    /// Forgets the last usage of those of these lines, which are sorted, that have it at `from` or later: it is about to
+    /// be counted again, in order, but for what ceases to count. No other line is changed by the replay.
+    pub(super) fn begin_replay(&mut self, from: Position, lines: &[i64]) {
+        let changed = |line: &&mut Line| line.row.fact.is_none() && lines.binary_search(&line.row.upi).is_ok();
+        for line in self.lines.iter_mut().filter(changed) {
             line.touch();
-            line.row.last_usage = None;
+            line.replayed = Some((line.row.last_usage, line.exact));
+            if line.row.last_usage.is_some_and(|last| last.position >= from) {
+                line.row.last_usage = None;
+            }
+        }
+    }
+
+    /// Whether the last usage of each changed line is known once all up to `at` is folded.
+    pub(super) fn can_end_replay(&self, at: Position) -> bool {
+        self.lines.iter().all(|line| match line.replayed {
+            None | Some((None, _)) => true,
+            Some((Some(last), exact)) => exact || last.position > at,
+        })
+    }
+
+    /// Ends a replay at such a place: the last usage of lines that have it later is as it was.
+    pub(super) fn end_replay(&mut self, at: Position) {
+        for line in &mut self.lines {
+            if let Some((Some(last), exact)) = line.replayed
+                && last.position > at
+            {
+                (line.row.last_usage, line.exact) = (Some(last), exact);
+            }
+        }
+    }
+
+    /// The lines of which nothing was folded that counts, though something of them counted before.
+    pub(super) fn to_find(&self) -> Vec<i64> {
+        let to_find = |line: &&Line| line.row.last_usage.is_none() && matches!(line.replayed, Some((Some(_), _)));
+        self.lines.iter().filter(to_find).map(|line| line.row.upi).collect()
+    }
+
+    /// Takes the last usage of such a line.
+    pub(super) fn found(&mut self, usage: &Usage<'_>) {
+        if let Ok(line) = self.find(usage.upi) {
+            let last = LastUsage { position: usage.position, site: usage.site, product: usage.product };
+            (line.row.last_usage, line.exact) = (Some(last), true);
         }
     }
 
     /// Hands over the lines that a store must write, and drops those that are not known any more.
     pub(super) fn finish(&mut self, mut changed: impl FnMut(LineRow), mut removed: impl FnMut(i64)) {
         self.lines.retain_mut(|line| {
+            line.replayed = None;
             let Some(before) = line.before.take() else { return true };
             let known = line.row.fact.is_some() || line.row.last_usage.is_some();
             if !known {

@@ -2,8 +2,8 @@
 //!
 //! An account is driven in batches. In each: [`Account::take`] every reference fact, then [`Account::settle`]; then
 //! usage and reversals, each by its fast path ([`Account::count`], [`Account::reverse`]) as long as those hold; else
-//! [`Account::begin_replay`] and [`Account::fold`] for all usage that counts, in its order; last [`Account::finish`],
-//! which says what a store must write and which alerts the batch raised. An account never reads: usage it needs is
+//! [`Account::begin_replay`] and [`Account::fold`] for all usage from the first changed place in the order on; last
+//! [`Account::finish`], which says what a store must write and which alerts the batch raised. An account never reads: usage it needs is
 //! handed to it. After a failed commit it is dropped and restored anew.
 //!
 //! Left out: identity of usage (the ledger's business), and bill runs, which say from outside what is held.
@@ -12,9 +12,11 @@ mod draw;
 mod finish;
 mod lines;
 mod references;
+mod replay;
 
 pub use finish::Changes;
 pub use references::Taken;
+pub use replay::SlotSums;
 
 use rustc_hash::FxHashSet;
 
@@ -45,8 +47,10 @@ pub struct Account {
     touched: Vec<usize>,
     pending_reversals: FxHashSet<Position>,
     latest_usage: Option<Instant>,
-    /// Whether the batch at hand changed what draws what.
-    unsettled: bool,
+    /// Whether the batch at hand changed which buckets there are.
+    unindexed: bool,
+    /// The first day from which on the batch at hand changed what draws what.
+    unsettled: Option<Date>,
 }
 
 /// An assignment, what the batch at hand made of it, and where its buckets are.
@@ -114,7 +118,8 @@ impl Account {
             touched: Vec::new(),
             pending_reversals: FxHashSet::default(),
             latest_usage: None,
-            unsettled: false,
+            unindexed: false,
+            unsettled: None,
         }
     }
 

@@ -4,6 +4,7 @@ use super::{Account, AssignmentState, Before};
 use crate::domain::calendar::Calendar;
 use crate::domain::facts::{Assignment, AssignmentKey, CustomerFact, Reference};
 use crate::domain::image::AssignmentRow;
+use crate::domain::time::Instant;
 
 /// What became of a fact with a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,10 +56,11 @@ impl Account {
         let at = match self.assignments.binary_search_by_key(&key, |state| state.row.key) {
             Ok(at) => at,
             Err(at) => {
+                self.unsettle(assignment.as_ref());
                 let row = AssignmentRow { key, version, assignment };
                 let before = Some(Before { thresholds: None });
                 self.assignments.insert(at, AssignmentState { row, before, components: Vec::new() });
-                self.unsettled = true;
+                self.unindexed = true;
                 return Taken::Applied;
             }
         };
@@ -67,20 +69,31 @@ impl Account {
         if taken == Taken::Applied {
             let known = state.row.assignment.take();
             state.before.get_or_insert_with(|| Before { thresholds: known.as_ref().map(|a| a.thresholds.clone()) });
-            self.unsettled |= !same_draws(known.as_ref(), assignment.as_ref());
+            let same = same_draws(known.as_ref(), assignment.as_ref());
             state.row = AssignmentRow { key, version, assignment };
+            if !same {
+                self.unindexed = true;
+                self.unsettle(known.as_ref());
+                let now = self.assignments[at].row.assignment.as_ref().map(|now| now.start_date);
+                self.unsettled = self.unsettled.into_iter().chain(now).min();
+            }
         }
         taken
     }
 
-    /// Lets the reference facts taken take effect. True when they may change what known usage draws: then the batch
-    /// must replay it.
-    pub fn settle(&mut self, calendar: &Calendar) -> bool {
-        if !std::mem::take(&mut self.unsettled) {
-            return false;
+    /// Notes that what this assignment covers may draw otherwise.
+    fn unsettle(&mut self, assignment: Option<&Assignment>) {
+        self.unsettled = self.unsettled.into_iter().chain(assignment.map(|known| known.start_date)).min();
+    }
+
+    /// Lets the reference facts taken take effect. When they may change what known usage draws, it says from when on:
+    /// then the batch must replay it.
+    pub fn settle(&mut self, calendar: &Calendar) -> Option<Instant> {
+        if std::mem::take(&mut self.unindexed) {
+            self.index(calendar);
         }
-        self.index(calendar);
-        self.latest_usage.is_some()
+        let from = calendar.start_of(self.unsettled.take()?);
+        self.latest_usage.filter(|latest| *latest >= from).map(|_| from)
     }
 }
 

@@ -328,6 +328,29 @@ pub(super) async fn known_usage(
     rows.iter().map(|row| Ok(OfCustomer { customer: row.try_get("customer_id")?, row: ledger_row(row)? })).collect()
 }
 
+/// Ledger rows of a customer before a position, the latest first.
+pub(super) async fn usage_before(
+    pool: &PgPool,
+    partition: i32,
+    customer: i64,
+    before: Position,
+    limit: usize,
+) -> Result<Vec<LedgerRow>, Error> {
+    let rows = sqlx::query(
+        "SELECT start_time, event_key, source, state, body, draws FROM ledger \
+         WHERE partition = $1 AND customer_id = $2 AND (start_time, event_key) < ($4, $5) \
+         ORDER BY partition DESC, customer_id DESC, start_time DESC, event_key DESC LIMIT $3",
+    )
+    .bind(partition)
+    .bind(customer)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(Timestamp(before.start))
+    .bind(uuid_of(before.key))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(ledger_row).collect()
+}
+
 /// The usage that is held and not reversed.
 pub(super) async fn held_usage(
     pool: &PgPool,

@@ -205,6 +205,17 @@ impl Store for Postgres {
         rows.map_err(|error| self.error(&error))
     }
 
+    async fn usage_before(
+        &self,
+        partition: i32,
+        customer: i64,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let rows = load::usage_before(&self.pool, partition, customer, before, limit).await;
+        rows.map_err(|error| self.error(&error))
+    }
+
     async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
         load::held_usage(&self.pool, partition, held).await.map_err(|error| self.error(&error))
     }

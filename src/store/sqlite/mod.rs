@@ -147,6 +147,17 @@ impl Store for Sqlite {
         rows.map_err(|error| self.error(&error))
     }
 
+    async fn usage_before(
+        &self,
+        partition: i32,
+        customer: i64,
+        before: Position,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        let rows = read::usage_before(&self.writer, partition, customer, before, limit).await;
+        rows.map_err(|error| self.error(&error))
+    }
+
     async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
         read::held_usage(&self.writer, partition, held).await.map_err(|error| self.error(&error))
     }

@@ -248,6 +248,28 @@ pub(super) async fn known_usage(
     Ok(rows)
 }
 
+/// Ledger rows of a customer before a position, the latest first.
+pub(super) async fn usage_before(
+    pool: &SqlitePool,
+    partition: i32,
+    customer: i64,
+    before: Position,
+    limit: usize,
+) -> Result<Vec<LedgerRow>, Error> {
+    let rows = sqlx::query(
+        "SELECT * FROM ledger WHERE partition = ? AND customer_id = ? AND (start_time, event_key) < (?, ?) \
+         ORDER BY start_time DESC, event_key DESC LIMIT ?",
+    )
+    .bind(partition)
+    .bind(customer)
+    .bind(before.start.micros())
+    .bind(key_bytes(before.key))
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await?;
+    rows.iter().map(ledger_row).collect()
+}
+
 /// The usage that is held and not reversed.
 pub(super) async fn held_usage(
     pool: &SqlitePool,
