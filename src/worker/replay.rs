@@ -59,6 +59,7 @@ impl Partition {
             // Nothing that counts is new and nothing counts no more.
             for new in share.new {
                 self.add_usage(batch, new, &[], draft, tail);
+                account.note_usage(position_of(new).start);
             }
             return Ok(());
         };

@@ -10,6 +10,7 @@ mod alerts;
 mod balances;
 mod both;
 mod calendar;
+mod corners;
 mod facts;
 mod history;
 mod json;
@@ -18,9 +19,12 @@ mod play;
 mod runs;
 mod store;
 
+use std::cell::RefCell;
+
 use proptest::test_runner::{Config, TestCaseError, TestError, TestRunner};
 
 use crate::both::Real;
+use crate::corners::Corners;
 use crate::history::History;
 
 /// A history on a real store takes a while, and shrinking one plays it again each time.
@@ -40,14 +44,17 @@ fn for_all_histories(usual: u32, shrinks: u32, law: impl Fn(&History) -> Result<
 
 #[test]
 fn balances_and_alerts_are_the_plain_folds_whatever_the_order() {
-    for_all_histories(200, 5_000, |history| {
+    let corners = RefCell::new(Corners::default());
+    for_all_histories(400, 5_000, |history| {
         play::play(history, None, |step| {
+            corners.borrow_mut().note(step);
             balances::check(step)?;
             alerts::check(step)?;
             runs::check(step)
         })
         .map(drop)
     });
+    corners.borrow().show();
 }
 
 #[test]

@@ -74,9 +74,15 @@ impl Known {
     }
 
     /// Whether a closed run covers an event.
-    fn is_closed_for(&self, (customer, (start, _)): EventKey, calendar: &Calendar) -> bool {
+    fn is_closed_for(&self, event: EventKey, calendar: &Calendar) -> bool {
+        self.closed_for(event, calendar).next().is_some()
+    }
+
+    /// The closed runs that cover an event.
+    pub(crate) fn closed_for(&self, event: EventKey, calendar: &Calendar) -> impl Iterator<Item = &Run> {
+        let (customer, (start, _)) = event;
         let cycle = self.customers.get(&customer).map_or(0, |(_, (cycle, _))| *cycle);
-        self.runs.values().any(|(_, run)| {
+        self.runs.values().map(|(_, run)| run).filter(move |run| {
             let days = calendar.start_of(run.usage.0)..calendar.start_of(crate::calendar::next(run.usage.1));
             run.status != 0 && run.cycle == cycle && days.contains(&start)
         })
@@ -221,7 +227,7 @@ impl Balances {
         self.left.insert(event, (open, cost));
     }
 
-    fn qualifies(&self, usage: &Usage, key: &BucketKey) -> bool {
+    pub(crate) fn qualifies(&self, usage: &Usage, key: &BucketKey) -> bool {
         let (customer, level, _) = key.0;
         let (bucket, assignment) = (&self.buckets[key], &self.assignments[&key.0]);
         let (component, plan) = (&bucket.component, &assignment.plan);

@@ -1,0 +1,229 @@
+//! Which corners the histories reached: a law that was never tried where it is hard proves little. Each clause of
+//! `domain.md sections 4 to 7` that has a corner is counted, and a run that met one of them never fails.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::facts::{Fact, Threshold};
+use crate::model::{Balances, BucketKey, EventKey, Outcome};
+use crate::play::Step;
+
+/// An hour, in microseconds.
+const HOUR: i64 = 3_600_000_000;
+
+/// Every corner.
+const CORNERS: [&str; 46] = [
+    "4: a window cut by its assignment was drawn",
+    "4: a day of less than 24 hours was drawn",
+    "4: a day of more than 24 hours was drawn",
+    "4: a bucket was drawn after its window",
+    "5: fast, nothing had drawn from the bucket",
+    "5: fast, after all that had drawn from it",
+    "5: fast, late and with room",
+    "5: fast, the bucket was empty before it",
+    "5: late, into a bucket emptied by later usage",
+    "5: replay",
+    "5: replay that ended before the end",
+    "5: known usage displaced into another bucket",
+    "5: fast reversal",
+    "5: slow reversal",
+    "5: reversal before its event",
+    "5: usage reversed already when it came",
+    "5: drawn by quantity and by value at once",
+    "5: by value, with usage left over",
+    "5: a cap over several buckets",
+    "5: a cap that left usage over",
+    "5: too little to qualify",
+    "5: backdated or changed assignment redrew usage",
+    "5: assignment removed",
+    "5: assignment back after it was removed",
+    "6: held",
+    "6: let in",
+    "6: held, then reversed",
+    "6: held by two runs at once",
+    "6: a run closed with rows",
+    "6: a run opened again",
+    "6: a run finalized",
+    "6: a version after FINALIZED",
+    "6: a customer stored ahead",
+    "6: rows of a closed run stayed while balances changed",
+    "7: crossed",
+    "7: recovered",
+    "7: several thresholds of a bucket at once",
+    "7: a percentage",
+    "7: a quantity",
+    "7: a changed list",
+    "3: counted",
+    "3: duplicate",
+    "3: conflict",
+    "3: passed over",
+    "3: a version that holds again",
+    "3: refused by itself",
+];
+
+/// How often each was met.
+#[derive(Debug, Default)]
+pub(crate) struct Corners(BTreeMap<&'static str, u64>);
+
+impl Corners {
+    fn met(&mut self, corner: &'static str, so: bool) {
+        assert!(CORNERS.contains(&corner), "a corner without a name: {corner}");
+        *self.0.entry(corner).or_default() += u64::from(so);
+    }
+
+    /// Shows the counts; fails when a corner was never met.
+    pub(crate) fn show(&self) {
+        for corner in CORNERS {
+            println!("{:>8}  {corner}", self.0.get(corner).copied().unwrap_or(0));
+        }
+        let never: Vec<_> = CORNERS.into_iter().filter(|corner| self.0.get(corner).is_none_or(|n| *n == 0)).collect();
+        assert!(never.is_empty(), "never met: {never:?}");
+    }
+
+    /// Notes what a commit met.
+    pub(crate) fn note(&mut self, step: &Step<'_>) {
+        self.note_outcomes(step);
+        self.note_runs(step);
+        self.note_alerts(step);
+        let (old, new) = step.balances;
+        for (event, draws) in &new.draws {
+            if !old.draws.contains_key(event) {
+                self.note_new(step, *event, draws);
+            } else if old.draws[event] != *draws {
+                let before: BTreeSet<_> = old.draws[event].iter().map(|(bucket, _)| bucket).collect();
+                let displaced = draws.iter().any(|(bucket, _)| !before.contains(bucket));
+                self.met("5: known usage displaced into another bucket", displaced);
+                let facts = step.facts.iter().all(|fact| matches!(fact, Fact::Assignment { .. }));
+                self.met("5: backdated or changed assignment redrew usage", facts);
+            }
+        }
+        let Some(applied) = &step.applied else { return };
+        let replayed = applied.replays > 0;
+        self.met("5: replay", replayed);
+        let gone = old.draws.iter().any(|(event, draws)| !new.draws.contains_key(event) && !draws.is_empty());
+        self.met("5: fast reversal", gone && !replayed);
+        self.met("5: slow reversal", gone && replayed);
+        let changed = old.draws.keys().chain(new.draws.keys());
+        let first = changed.filter(|event| old.draws.contains_key(event) != new.draws.contains_key(event)).min();
+        if let (1, Some(first)) = (applied.replays, first) {
+            let later = new.draws.keys().filter(|event| event.0 == first.0 && *event >= first).count() as u64;
+            self.met("5: replay that ended before the end", applied.replayed_events < later);
+        }
+    }
+
+    /// Usage that counts since this commit.
+    fn note_new(&mut self, step: &Step<'_>, event: EventKey, draws: &[(BucketKey, i64)]) {
+        let (old, new) = step.balances;
+        let usage = &step.known.1.usage[&event];
+        let fast = step.applied.as_ref().is_some_and(|applied| applied.replays == 0);
+        for (key, _) in draws {
+            let bucket = &new.buckets[key];
+            let (length, day) = (bucket.window.end - bucket.window.start, 24 * HOUR);
+            self.met("4: a window cut by its assignment was drawn", bucket.window.cut);
+            self.met("4: a day of less than 24 hours was drawn", !bucket.window.cut && length < day);
+            self.met("4: a day of more than 24 hours was drawn", (day + 1..day + 3 * HOUR).contains(&length));
+            self.met("4: a bucket was drawn after its window", usage.name.start >= bucket.window.end);
+            let last = old.buckets.get(key).and_then(|bucket| bucket.last);
+            self.met("5: fast, nothing had drawn from the bucket", fast && last.is_none());
+            self.met("5: fast, after all that had drawn from it", fast && last.is_some_and(|last| last < event.1));
+            self.met("5: fast, late and with room", fast && last.is_some_and(|last| last > event.1));
+        }
+        for (key, bucket) in old.buckets.iter().filter(|(key, bucket)| bucket.remaining == 0 && key.0.0 == event.0) {
+            if new.buckets.contains_key(key) && new.qualifies(usage, key) {
+                let drawn = bucket.component.allowance > 0;
+                self.met("5: fast, the bucket was empty before it", drawn && fast && bucket.last < Some(event.1));
+                self.met("5: late, into a bucket emptied by later usage", drawn && bucket.last > Some(event.1));
+            }
+        }
+        let by_value = |key: &BucketKey| new.buckets[key].component.by_value;
+        let (open, _) = new.left[&event];
+        let paid = draws.iter().any(|(key, _)| by_value(key));
+        self.met("5: drawn by quantity and by value at once", paid && draws.iter().any(|(key, _)| !by_value(key)));
+        self.met("5: by value, with usage left over", paid && open > 0);
+        for key in draws.iter().map(|(key, _)| key).filter(|key| !by_value(key)) {
+            let Some(most) = new.assignments[&key.0].plan.most else { continue };
+            let of_it: Vec<i64> = draws
+                .iter()
+                .filter(|(other, _)| other.0 == key.0 && !by_value(other))
+                .map(|(_, amount)| *amount)
+                .collect();
+            self.met("5: a cap over several buckets", of_it.len() > 1);
+            self.met("5: a cap that left usage over", of_it.iter().sum::<i64>() == most && open > 0);
+        }
+        let small = new.assignments.iter().any(|(key, assignment)| {
+            key.0 == event.0 && assignment.plan.least.is_some_and(|least| usage.quantity < least)
+        });
+        self.met("5: too little to qualify", small);
+    }
+
+    fn note_outcomes(&mut self, step: &Step<'_>) {
+        let known = step.known.0;
+        for (fact, outcome) in step.facts.iter().zip(&step.outcomes) {
+            let usage = matches!(fact, Fact::Usage(_));
+            self.met("3: counted", *outcome == Outcome::Counted);
+            self.met("3: duplicate", usage && *outcome == Outcome::Duplicate);
+            self.met("3: conflict", *outcome == Outcome::DeadLetter("conflict"));
+            self.met("3: passed over", *outcome == Outcome::PassedOver);
+            self.met("3: a version that holds again", !usage && *outcome == Outcome::Duplicate);
+            self.met("3: refused by itself", matches!(fact, Fact::Faulty(_)));
+            self.met("5: usage reversed already when it came", usage && *outcome == Outcome::Applied);
+            self.met("6: held", *outcome == Outcome::Held);
+            self.met("6: a version after FINALIZED", *outcome == Outcome::DeadLetter("finalized"));
+            match fact {
+                Fact::Reversed(customer, name) => {
+                    let key = (*customer, name.position());
+                    self.met("5: reversal before its event", !known.usage.contains_key(&key));
+                    let held = known.held.contains(&key) && *outcome == Outcome::Applied;
+                    self.met("6: held, then reversed", held);
+                }
+                Fact::Assignment { key, assignment, .. } if *outcome == Outcome::Applied => {
+                    self.met("5: assignment removed", assignment.is_none());
+                    let back = known.assignments.get(key).is_some_and(|(_, known)| known.is_none());
+                    self.met("5: assignment back after it was removed", back && assignment.is_some());
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn note_runs(&mut self, step: &Step<'_>) {
+        let (old, new) = step.known;
+        let let_in = old.held.iter().any(|key| !new.held.contains(key) && new.counts(key));
+        self.met("6: let in", let_in);
+        let covering = |key: &EventKey| new.closed_for(*key, step.calendar).count();
+        let twice = new.held.iter().filter(|key| !old.held.contains(key)).any(|key| covering(key) > 1);
+        self.met("6: held by two runs at once", twice);
+        for (id, (_, run)) in &new.runs {
+            let was = old.runs.get(id).map(|(_, run)| run.status);
+            let has_rows = new.stored.keys().any(|key| key.0 == *id);
+            self.met("6: a run closed with rows", run.status != 0 && was.is_none_or(|was| was == 0) && has_rows);
+            self.met("6: a run opened again", run.status == 0 && was.is_some_and(|was| was != 0));
+            self.met("6: a run finalized", run.status == 2 && was != Some(2));
+        }
+        self.met("6: a customer stored ahead", !step.rows.1.stored_ahead.is_empty());
+        let changed = step.balances.0.draws != step.balances.1.draws;
+        self.met("6: rows of a closed run stayed while balances changed", changed && !old.stored.is_empty());
+    }
+
+    fn note_alerts(&mut self, step: &Step<'_>) {
+        let bodies: Vec<_> = step.rows.1.alerts[step.rows.0.alerts.len()..].iter().map(|row| &row.body).collect();
+        let any = |text: &str| bodies.iter().any(|body| body.contains(text));
+        self.met("7: crossed", any("threshold.crossed"));
+        self.met("7: recovered", any("threshold.recovered"));
+        self.met("7: a percentage", any("\"threshold\":{\"remainingPercent\""));
+        self.met("7: a quantity", any("\"threshold\":{\"remaining\""));
+        let bucket_of = |body: &str| {
+            let event: serde_json::Value = serde_json::from_str(body).expect("an alert is JSON");
+            let data = &event["data"];
+            ["customerId", "assignmentLevel", "assignmentId", "componentId", "startDate"]
+                .map(|name| data[name].to_string())
+        };
+        let buckets: BTreeSet<_> = bodies.iter().map(|body| bucket_of(body)).collect();
+        self.met("7: several thresholds of a bucket at once", buckets.len() < bodies.len());
+        let (old, new) = step.balances;
+        let configured = &step.history.thresholds;
+        let list = |balances: &Balances, key| -> Vec<Threshold> { balances.thresholds(key, configured) };
+        let both = new.assignments.keys().filter(|key| old.assignments.contains_key(key));
+        let changed = both.filter(|key| list(old, key) != list(new, key)).count();
+        self.met("7: a changed list", changed > 0);
+    }
+}
