@@ -148,8 +148,8 @@ impl Service {
         running.spawn(async { (ADMIN, serving.await.map_err(|error| error.to_string())) });
         if let Some((listener, keys)) = query {
             let calendar = config.time_zone.calendar().clone();
-            let serving =
-                http::serve_query(listener, QueryOptions { store: store.clone(), calendar, keys }, rest.clone());
+            let options = QueryOptions { store: store.clone(), calendar, keys, health: health.clone() };
+            let serving = http::serve_query(listener, options, rest.clone());
             running.spawn(async { (READER, serving.await.map_err(|error| error.to_string())) });
         }
         let mut working = false;
@@ -221,8 +221,16 @@ fn failure(ended: Result<(&'static str, Result<(), String>), tokio::task::JoinEr
 
 /// What the query's tokens are held against.
 fn keys(config: &Config) -> Result<Keys, ServiceError> {
+    let auth = &config.auth;
+    let (audience, issuer) = (auth.audience.as_deref(), auth.issuer.as_deref());
+    if let Some(path) = &auth.jwks_file {
+        return Keys::jwks_file(path, audience, issuer).map_err(ServiceError::Role);
+    }
+    if let Some(url) = &auth.jwks_url {
+        return Ok(Keys::jwks_url(url, audience, issuer));
+    }
     let secret = config.hs256_secret().map_err(|error| ServiceError::Role(error.to_string()))?;
-    Ok(Keys::hs256(secret.expose(), config.auth.audience.as_deref(), config.auth.issuer.as_deref()))
+    Ok(Keys::hs256(secret.expose(), audience, issuer))
 }
 
 fn worker_options(

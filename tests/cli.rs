@@ -106,8 +106,8 @@ fn a_wrong_config_is_one_line_and_exit_code_2() {
         (
             &["run"],
             &ENOUGH[..2],
-            "headroom: auth.hs256_secret is missing, and the reader role needs it (or auth.jwks_file) to check tokens: set \
-             it in the config file or as HEADROOM_AUTH__HS256_SECRET\n",
+            "headroom: auth.hs256_secret is missing, and the reader role needs it (or auth.jwks_file, or auth.jwks_url) to check \
+             tokens: set it in the config file or as HEADROOM_AUTH__HS256_SECRET\n",
         ),
     ] {
         let output = headroom(arguments, environment);

@@ -109,6 +109,18 @@ pub struct Auth {
     pub issuer: Option<Text>,
 }
 
+impl Auth {
+    /// The keys of the config that say by what tokens are checked, of those that are set.
+    pub(super) fn keys(&self) -> Vec<&'static str> {
+        let set = [
+            ("auth.hs256_secret", self.hs256_secret.is_some()),
+            ("auth.jwks_file", self.jwks_file.is_some()),
+            ("auth.jwks_url", self.jwks_url.is_some()),
+        ];
+        set.into_iter().filter_map(|(key, set)| set.then_some(key)).collect()
+    }
+}
+
 /// `[alerts]`
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]

@@ -19,8 +19,8 @@ pub(super) enum Refused {
     MethodNotAllowed(String),
     /// The URL is too long: 414.
     UriTooLong(String),
-    /// The store does not answer: 503.
-    Unavailable,
+    /// Something does not answer, and may soon: 503.
+    Unavailable(&'static str),
     /// A fault of ours: 500. What it was stands in the log.
     Internal,
 }
@@ -39,9 +39,7 @@ impl IntoResponse for Refused {
                 (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", message.as_str())
             }
             Refused::UriTooLong(message) => (StatusCode::URI_TOO_LONG, "URI Too Long", message.as_str()),
-            Refused::Unavailable => {
-                (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", "the store does not answer; ask again")
-            }
+            Refused::Unavailable(message) => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", *message),
             Refused::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error", "see the service's log"),
         };
         let mut response = json_response(code, json!({"error": error, "message": message}).to_string());
@@ -53,7 +51,7 @@ impl IntoResponse for Refused {
             Refused::MethodNotAllowed(_) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
             }
-            Refused::Unavailable => {
+            Refused::Unavailable(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static(RETRY_AFTER));
             }
             _ => {}

@@ -1,28 +1,50 @@
 //! Tokens: who asks, and which rows there are for them (`domain.md section 8`).
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, Validation};
 use serde::Deserialize;
 use serde::de::{self, Deserializer, SeqAccess, Visitor};
 
 use super::answer::Refused;
+use super::fetch::Fetcher;
+use super::keys::Source;
+use super::keyset::KeySet;
+use crate::config::WebUrl;
+use crate::telemetry::Health;
 
 /// The scope that the query asks for.
 const SCOPE: &str = "balances:read";
 /// How far clocks may be apart, in seconds.
 const LEEWAY: u64 = 30;
 
-/// What tokens are held against.
+/// What tokens are held against. Clones share their keys.
+#[derive(Clone)]
 pub struct Keys {
-    key: DecodingKey,
+    source: Arc<Source>,
     validation: Validation,
 }
 
 impl Keys {
     /// Tokens signed by HS256 with this secret; `aud` and `iss` are held against what is configured.
     pub fn hs256(secret: &str, audience: Option<&str>, issuer: Option<&str>) -> Keys {
+        Keys::of(Source::fixed(KeySet::hs256(secret)), audience, issuer)
+    }
+
+    /// Tokens signed with a key of a JWKS in a file, which must be good now. The error is one line.
+    pub fn jwks_file(path: &str, audience: Option<&str>, issuer: Option<&str>) -> Result<Keys, String> {
+        Ok(Keys::of(Source::file(path.into())?, audience, issuer))
+    }
+
+    /// Tokens signed with a key of a JWKS on the web, which is fetched once they are [kept](Keys::keep).
+    pub fn jwks_url(url: &WebUrl, audience: Option<&str>, issuer: Option<&str>) -> Keys {
+        Keys::of(Source::web(Fetcher::new(url.expose(), url.to_string())), audience, issuer)
+    }
+
+    fn of(source: Source, audience: Option<&str>, issuer: Option<&str>) -> Keys {
+        // The algorithm is each token's own, once a key of that algorithm is found.
         let mut validation = Validation::new(Algorithm::HS256);
         validation.leeway = LEEWAY;
         validation.validate_aud = audience.is_some();
@@ -36,11 +58,16 @@ impl Keys {
             required.push("iss");
         }
         validation.set_required_spec_claims(&required);
-        Keys { key: DecodingKey::from_secret(secret.as_bytes()), validation }
+        Keys { source: Arc::new(source), validation }
+    }
+
+    /// Keeps a JWKS fresh, for ever; how that goes is a part of the health.
+    pub(super) async fn keep(self, health: Health) {
+        self.source.keep(health).await;
     }
 
     /// What the bearer of an `Authorization` header may see.
-    pub(super) fn judge(&self, header: Option<&[u8]>) -> Result<Grant, Refused> {
+    pub(super) async fn judge(&self, header: Option<&[u8]>) -> Result<Grant, Refused> {
         let header = header.ok_or_else(|| unauthorized("Authorization: is missing; send \"Bearer <token>\""))?;
         let header = std::str::from_utf8(header).map_err(|_| unauthorized("Authorization: is no text"))?;
         let token = header
@@ -48,8 +75,7 @@ impl Keys {
             .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
             .map(|(_, token)| token.trim_matches(' '))
             .ok_or_else(|| unauthorized("Authorization: is not of the form \"Bearer <token>\""))?;
-        let claims = jsonwebtoken::decode::<Claims>(token, &self.key, &self.validation);
-        let claims = claims.map_err(|error| unauthorized(fault(error.kind())))?.claims;
+        let claims = self.claims(token).await?;
         if claims.nbf.as_ref().and_then(serde_json::Number::as_f64).is_some_and(is_later) {
             return Err(unauthorized(fault(&ErrorKind::ImmatureSignature)));
         }
@@ -61,6 +87,43 @@ impl Keys {
             contract_owners: claims.contract_owner_ids.map(|ids| ids.0),
         })
     }
+
+    /// The claims of a token that is signed with one of the keys, by that key's own algorithm.
+    async fn claims(&self, token: &str) -> Result<Claims, Refused> {
+        let header = jsonwebtoken::decode_header(token).map_err(|error| unauthorized(fault(error.kind())))?;
+        if header.crit.is_some() {
+            return Err(unauthorized("token: has extensions that are not known here (crit)"));
+        }
+        let keys = self.source.keys(header.kid.as_deref()).await;
+        let keys = keys.ok_or(Refused::Unavailable("the keys that check tokens cannot be read now; ask again"))?;
+        let mut validation = self.validation.clone();
+        validation.algorithms = vec![header.alg];
+        let mut worst = unauthorized("token: is signed with no key and algorithm that is good here (kid, alg)");
+        for key in keys.fitting(&header) {
+            match jsonwebtoken::decode::<Claims>(token, key, &validation) {
+                Ok(token) => return Ok(token.claims),
+                Err(error) => {
+                    worst = unauthorized(fault(error.kind()));
+                    if !is_of_the_key(error.kind()) {
+                        break;
+                    }
+                }
+            }
+        }
+        Err(worst)
+    }
+}
+
+/// Whether another key can judge otherwise: the signature is looked at before the claims.
+fn is_of_the_key(kind: &ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::InvalidSignature
+            | ErrorKind::InvalidEcdsaKey
+            | ErrorKind::InvalidEddsaKey
+            | ErrorKind::InvalidRsaKey(_)
+            | ErrorKind::InvalidKeyFormat
+    )
 }
 
 /// Whether an instant, in seconds since the Unix epoch, is yet to come, the leeway aside.
@@ -78,8 +141,8 @@ fn fault(kind: &ErrorKind) -> &'static str {
     match kind {
         ErrorKind::ExpiredSignature => "token: has expired (exp)",
         ErrorKind::ImmatureSignature => "token: is not good yet (nbf)",
-        ErrorKind::InvalidSignature => "token: is signed with another key",
-        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => "token: is not signed by HS256",
+        kind if is_of_the_key(kind) => "token: is signed with another key",
+        ErrorKind::InvalidAlgorithm | ErrorKind::InvalidAlgorithmName => "token: is signed by another algorithm (alg)",
         ErrorKind::InvalidAudience => "token: is for another audience (aud)",
         ErrorKind::InvalidIssuer => "token: is of another issuer (iss)",
         ErrorKind::MissingRequiredClaim(_) => {
@@ -198,9 +261,14 @@ mod tests {
         jsonwebtoken::encode(&Header::new(algorithm), claims, &key).expect("plain claims")
     }
 
+    /// Judging with keys that stay waits for nothing.
+    fn judge(keys: &Keys, header: Option<&[u8]>) -> Result<Grant, Refused> {
+        tokio::runtime::Builder::new_current_thread().build().expect("a runtime").block_on(keys.judge(header))
+    }
+
     fn judged(claims: &Value) -> Result<Grant, Refused> {
         let keys = Keys::hs256(SECRET, None, None);
-        keys.judge(Some(format!("Bearer {}", token(claims, Algorithm::HS256, SECRET)).as_bytes()))
+        judge(&keys, Some(format!("Bearer {}", token(claims, Algorithm::HS256, SECRET)).as_bytes()))
     }
 
     fn now() -> i64 {
@@ -259,7 +327,7 @@ mod tests {
     fn another_key_algorithm_audience_or_issuer_is_bad() {
         let keys = Keys::hs256(SECRET, Some("portal"), Some("idp"));
         let judge = |claims: &Value, algorithm, secret: &str| {
-            keys.judge(Some(format!("Bearer {}", token(claims, algorithm, secret)).as_bytes()))
+            judge(&keys, Some(format!("Bearer {}", token(claims, algorithm, secret)).as_bytes()))
         };
         let good = claims(&json!({"aud": ["portal", "x"], "iss": "idp"}));
         assert_eq!(judge(&good, Algorithm::HS256, SECRET), Ok(Grant::default()));
@@ -279,9 +347,9 @@ mod tests {
         for header in
             [None, Some(none), Some(""), Some("Bearer"), Some("Bearer "), Some("Basic x"), Some("Bearer a.b.c")]
         {
-            let refused = keys.judge(header.map(str::as_bytes)).expect_err("bad");
+            let refused = judge(&keys, header.map(str::as_bytes)).expect_err("bad");
             assert!(matches!(refused, Refused::Unauthorized(_)), "{header:?}");
         }
-        assert!(keys.judge(Some(b"Bearer \xff")).is_err());
+        assert!(judge(&keys, Some(b"Bearer \xff")).is_err());
     }
 }

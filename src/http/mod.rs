@@ -3,7 +3,11 @@
 mod admin;
 mod answer;
 pub mod auth;
+mod docs;
+mod fetch;
 mod grammar;
+mod keys;
+mod keyset;
 mod openapi;
 mod query;
 mod rows;

@@ -17,7 +17,7 @@ pub(super) const PATH: &str = "/openapi.json";
         description = "Inclusive usage balances: how much is left of each customer's bundles.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    paths(balances),
+    paths(balances, description, page),
     modifiers(&Bearer)
 )]
 struct Description;
@@ -62,14 +62,54 @@ impl utoipa::Modify for Bearer {
             ("Preference-Applied" = Option<String>, description = "`count=exact`, when preferred")
         )),
         (status = 400, description = "A parameter is unknown, given twice, empty or wrong", body = Error),
-        (status = 401, description = "No token, or a bad or expired one", body = Error),
+        (status = 401, description = "No token, or a bad or expired one", body = Error, headers(
+            ("WWW-Authenticate" = String, description = "`Bearer`")
+        )),
         (status = 403, description = "The token's scope lacks balances:read", body = Error),
+        (status = 405, description = "Another method than GET and HEAD", body = Error, headers(
+            ("Allow" = String, description = "`GET, HEAD`")
+        )),
         (status = 414, description = "The URL is too long", body = Error),
-        (status = 503, description = "The store does not answer; Retry-After says when to ask again", body = Error)
+        (status = 500, description = "A fault of the service, which stands in its log", body = Error),
+        (status = 503, description = "The store or the keys for tokens do not answer, or too many ask", body = Error, headers(
+            ("Retry-After" = i32, description = "Seconds after which to ask again")
+        ))
     )
 )]
 #[expect(dead_code, reason = "utoipa describes paths by functions; the answer itself is made in query.rs")]
 fn balances() {}
+
+/// This description
+#[utoipa::path(
+    get,
+    path = "/openapi.json",
+    operation_id = "getDescription",
+    responses(
+        (status = 200, description = "OpenAPI 3.1", body = Object),
+        (status = 405, description = "Another method than GET and HEAD", body = Error, headers(
+            ("Allow" = String, description = "`GET, HEAD`")
+        )),
+        (status = 414, description = "The URL is too long", body = Error)
+    )
+)]
+#[expect(dead_code, reason = "utoipa describes paths by functions")]
+fn description() {}
+
+/// This description as a page for people
+#[utoipa::path(
+    get,
+    path = "/docs",
+    operation_id = "getDocs",
+    responses(
+        (status = 200, description = "A page without scripts", body = String, content_type = "text/html"),
+        (status = 405, description = "Another method than GET and HEAD", body = Error, headers(
+            ("Allow" = String, description = "`GET, HEAD`")
+        )),
+        (status = 414, description = "The URL is too long", body = Error)
+    )
+)]
+#[expect(dead_code, reason = "utoipa describes paths by functions")]
+fn page() {}
 
 /// What is left for one UPI in one bill run
 #[derive(utoipa::ToSchema)]
@@ -153,6 +193,11 @@ struct Error {
 /// The description as JSON.
 fn text() -> String {
     Description::openapi().to_json().expect("a description always has a JSON form")
+}
+
+/// The description as a value.
+pub(super) fn value() -> serde_json::Value {
+    serde_json::to_value(Description::openapi()).expect("a description always has a JSON form")
 }
 
 /// Answers `/openapi.json`.

@@ -1,7 +1,7 @@
 //! `GET /inclusive-usage-balances`: token, parameters, rows, page.
 
 use std::sync::Arc;
-use std::time::Instant as Clock;
+use std::time::{Duration, Instant as Clock};
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -12,7 +12,7 @@ use axum::routing::get;
 use metrics::histogram;
 use serde::Serialize;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tracing::{error, warn};
@@ -21,16 +21,22 @@ use super::answer::{Refused, json_response};
 use super::auth::{Grant, Keys};
 use super::grammar::{self, Field, Query};
 use super::rows::{self, Row};
-use super::{openapi, server};
+use super::{docs, openapi, server};
 use crate::domain::standing::AssignmentEntry;
 use crate::domain::{Calendar, Date};
 use crate::store::{ReadView, Selection, Store, StoreError};
+use crate::telemetry::Health;
 use crate::telemetry::metrics::HTTP_DURATION;
 
 /// The path of the query.
 pub(super) const PATH: &str = "/inclusive-usage-balances";
 /// The longest URL that is read, in bytes.
 const MOST_URL: usize = 32 * 1024;
+
+/// How long an answer may take, all in all.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// The most requests that are being answered at a time.
+const MOST_ANSWERS: usize = 100;
 
 /// What the query answers from.
 pub struct QueryOptions {
@@ -40,6 +46,15 @@ pub struct QueryOptions {
     pub calendar: Calendar,
     /// What tokens are held against.
     pub keys: Keys,
+    /// Where it is told how the keys are.
+    pub health: Health,
+}
+
+/// What the answers share.
+pub(super) struct Shared {
+    options: QueryOptions,
+    /// Places for requests that are being answered.
+    room: Arc<Semaphore>,
 }
 
 /// Serves until `stop` turns true.
@@ -48,7 +63,11 @@ pub async fn serve_query(
     options: QueryOptions,
     stop: watch::Receiver<bool>,
 ) -> Result<(), std::io::Error> {
-    server::serve(listener, router(options), stop).await
+    let keeping = options.keys.clone().keep(options.health.clone());
+    tokio::select! {
+        served = server::serve(listener, router(options), stop) => served,
+        () = keeping => Ok(()),
+    }
 }
 
 /// The routes of the query's server.
@@ -57,15 +76,16 @@ pub(super) fn router(options: QueryOptions) -> Router {
     Router::new()
         .route(PATH, get(balances).fallback(no_method))
         .route(openapi::PATH, get(openapi::document).fallback(no_method))
+        .route(docs::PATH, get(docs::page).fallback(no_method))
         .fallback(|uri: Uri| async move {
             let path: String = uri.path().chars().take(100).collect();
-            Refused::NotFound(format!("{path}: there is nothing here; try {PATH} or {}", openapi::PATH))
+            Refused::NotFound(format!("{path}: there is nothing here; try {PATH} or {}", docs::PATH))
         })
         .layer(middleware::from_fn(limit_url))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Refused::Internal.into_response()))
         .layer(middleware::from_fn(measure))
         .layer(CompressionLayer::new())
-        .with_state(Arc::new(options))
+        .with_state(Arc::new(Shared { options, room: Arc::new(Semaphore::new(MOST_ANSWERS)) }))
 }
 
 async fn limit_url(request: Request, next: Next) -> Response {
@@ -79,7 +99,8 @@ async fn limit_url(request: Request, next: Next) -> Response {
 /// Records how long each answer took, by a route that does not depend on what was asked.
 async fn measure(request: Request, next: Next) -> Response {
     let began = Clock::now();
-    let route = [PATH, openapi::PATH].into_iter().find(|path| *path == request.uri().path()).unwrap_or("other");
+    let route =
+        [PATH, openapi::PATH, docs::PATH].into_iter().find(|path| *path == request.uri().path()).unwrap_or("other");
     let method = match request.method().as_str() {
         "GET" => "GET",
         "HEAD" => "HEAD",
@@ -91,27 +112,44 @@ async fn measure(request: Request, next: Next) -> Response {
     response
 }
 
-async fn balances(State(options): State<Arc<QueryOptions>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refused> {
+async fn balances(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refused> {
+    match tokio::time::timeout(PATIENCE, answer(shared, uri, headers)).await {
+        Ok(answered) => answered,
+        Err(_) => {
+            warn!("query: not answered within {PATIENCE:?}");
+            Err(Refused::Unavailable("the answer takes too long now; ask again"))
+        }
+    }
+}
+
+async fn answer(shared: Arc<Shared>, uri: Uri, headers: HeaderMap) -> Result<Response, Refused> {
     let mut tokens = headers.get_all(header::AUTHORIZATION).iter();
     let token = tokens.next();
     if tokens.next().is_some() {
         return Err(Refused::Unauthorized("Authorization: is given twice".to_owned()));
     }
-    let grant = options.keys.judge(token.map(HeaderValue::as_bytes))?;
+    let grant = shared.options.keys.judge(token.map(HeaderValue::as_bytes)).await?;
     let query = grammar::read(uri.query().unwrap_or_default()).map_err(Refused::BadRequest)?;
-    let view = options.store.read(&selection(&query, &grant)).await.map_err(|error| match error {
+    // A slow store gives many quick refusals, not a pile of requests that wait.
+    let place = shared.room.clone().try_acquire_owned();
+    let place = place.map_err(|_| Refused::Unavailable("too many requests are being answered now; ask again"))?;
+    let view = shared.options.store.read(&selection(&query, &grant)).await.map_err(|error| match error {
         StoreError::Unavailable(line) => {
             warn!("query: {line}");
-            Refused::Unavailable
+            Refused::Unavailable("the store does not answer; ask again")
         }
         StoreError::Failed(line) => {
             error!("query: {line}");
             Refused::Internal
         }
     })?;
-    let counted = headers.get_all("prefer").iter().any(|value| value.to_str().is_ok_and(wants_count));
+    let counted = wants_count(&headers);
     // Rows of many accounts are work for a thread that no other answer waits for.
-    let answering = tokio::task::spawn_blocking(move || page(&options, &query, &grant, &view, counted));
+    let answering = tokio::task::spawn_blocking(move || {
+        let page = page(&shared.options, &query, &grant, &view, counted);
+        drop(place);
+        page
+    });
     answering.await.map_err(|_| Refused::Internal)
 }
 
@@ -124,14 +162,17 @@ fn selection(query: &Query, grant: &Grant) -> Selection {
     Selection { bill_runs: query.filters.bill_runs.clone(), customers, lines: query.filters.lines.clone() }
 }
 
-/// Whether a `Prefer` header asks for the number of all rows.
-fn wants_count(value: &str) -> bool {
-    value.split(',').any(|preference| {
+/// Whether the `Prefer` headers ask for the number of all rows. Of a preference given twice the first holds (RFC 7240).
+fn wants_count(headers: &HeaderMap) -> bool {
+    let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
+    let mut preferences = values.flat_map(|value| value.split(',')).map(|preference| {
         // What follows a semicolon are parameters of a preference, not further ones.
         let preference = preference.split(';').next().unwrap_or_default();
         let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
-        name.trim().eq_ignore_ascii_case("count") && value.trim().trim_matches('"').eq_ignore_ascii_case("exact")
-    })
+        (name.trim(), value.trim().trim_matches('"'))
+    });
+    let count = preferences.find(|(name, _)| name.eq_ignore_ascii_case("count"));
+    count.is_some_and(|(_, value)| value.eq_ignore_ascii_case("exact"))
 }
 
 fn page(options: &QueryOptions, query: &Query, grant: &Grant, view: &ReadView, counted: bool) -> Response {

@@ -37,7 +37,7 @@ fn what_a_command_needs_must_be_there() {
     };
     let store = missing("store.url", "", "HEADROOM_STORE__URL");
     let kafka = missing("kafka.bootstrap_servers", "", "HEADROOM_KAFKA__BOOTSTRAP_SERVERS");
-    let reader = ", and the reader role needs it (or auth.jwks_file) to check tokens";
+    let reader = ", and the reader role needs it (or auth.jwks_file, or auth.jwks_url) to check tokens";
     let token = ", and a token is signed with it";
     let secret = |why| missing("auth.hs256_secret", why, "HEADROOM_AUTH__HS256_SECRET");
     let url = "store.url = \"postgres://db/x\"";
@@ -72,11 +72,26 @@ fn sqlite_is_for_one_process_with_all_roles() {
 }
 
 #[test]
-fn a_jwks_url_alone_is_not_enough_yet() {
-    let file = "store.url = \"postgres://db/x\"\nauth.jwks_url = \"https://keys.example.com/jwks.json\"";
-    assert_eq!(
-        given(file, &[], &[]).refused(Needs::Roles(Roles::of(&[Role::Reader]))),
-        "auth.jwks_url = \"https://keys.example.com/jwks.json\" (file FILE): is not yet supported; set \
-         auth.hs256_secret or auth.jwks_file"
-    );
+fn tokens_are_checked_by_one_of_three() {
+    let file = |keys: &str| format!("store.url = \"postgres://db/x\"\n[auth]\n{keys}");
+    let reader = Needs::Roles(Roles::of(&[Role::Reader]));
+    let (secret, path, url) = ("hs256_secret = \"s3cret\"\n", "jwks_file = \"x\"\n", "jwks_url = \"https://keys/\"\n");
+    for one in [secret, path, url] {
+        let alone = given(&file(one), &[], &[]);
+        assert_eq!(Config::load(&alone.sources, reader).map(drop), Ok(()), "{one}");
+    }
+    for (keys, line) in [
+        (
+            format!("{secret}{path}"),
+            "auth.hs256_secret = [redacted] (file FILE): stands beside auth.jwks_file; tokens are checked by one of them, \
+             take out the rest",
+        ),
+        (
+            format!("{path}{url}"),
+            "auth.jwks_file = \"x\" (file FILE): stands beside auth.jwks_url; tokens are checked by one of them, take out \
+             the rest",
+        ),
+    ] {
+        assert_eq!(given(&file(&keys), &[], &[]).refused(reader), line);
+    }
 }
