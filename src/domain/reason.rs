@@ -40,6 +40,11 @@ impl Reason {
         Reason::Finalized,
     ];
 
+    /// From its name.
+    pub fn from_name(name: &str) -> Option<Reason> {
+        Reason::ALL.into_iter().find(|reason| reason.name() == name)
+    }
+
     /// The name in metrics, stores and lists.
     pub const fn name(self) -> &'static str {
         match self {

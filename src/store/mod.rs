@@ -7,6 +7,7 @@
 //! no transaction.
 
 mod hex;
+mod letters;
 mod postgres;
 mod rows;
 mod sqlite;
@@ -16,6 +17,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 
+pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter};
 pub use rows::{
     AlertRow, AlertsOffset, BillRunOfPartition, Commit, DeadLetterRow, Deployment, HeldSelection, LedgerKey, LedgerRow,
     NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, ReversalRow, Selection, Settled,
@@ -156,4 +158,20 @@ pub trait Store: Send + Sync + 'static {
 
     /// Control totals over all partitions.
     async fn totals(&self) -> Result<Totals, StoreError>;
+
+    /// How many dead letters there are.
+    async fn count_dead_letters(&self, selection: &LetterSelection) -> Result<i64, StoreError>;
+
+    /// A part of the list of dead letters, in the order in which they were refused.
+    async fn list_dead_letters(
+        &self,
+        selection: &LetterSelection,
+        page: &LetterPage,
+    ) -> Result<Vec<ListedLetter>, StoreError>;
+
+    /// A dead letter, whole.
+    async fn dead_letter(&self, place: &Place) -> Result<Option<WholeLetter>, StoreError>;
+
+    /// Notes that these dead letters were put back now.
+    async fn dead_letters_put_back(&self, places: &[Place]) -> Result<(), StoreError>;
 }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use headroom::domain::{AccountImage, Partitioner, Position, Totals};
 use headroom::store::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, OfCustomer,
-    Options, Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken, connect,
+    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
+    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace, Published, ReadView,
+    RelayState, Selection, Settled, Store, StoreError, Taken, WholeLetter, connect,
 };
 use proptest::prop_assert_eq;
 use proptest::test_runner::TestCaseError;
@@ -278,5 +279,25 @@ impl Store for Both {
 
     async fn totals(&self) -> Result<Totals, StoreError> {
         self.real.totals().await
+    }
+
+    async fn count_dead_letters(&self, selection: &LetterSelection) -> Result<i64, StoreError> {
+        self.real.count_dead_letters(selection).await
+    }
+
+    async fn list_dead_letters(
+        &self,
+        selection: &LetterSelection,
+        page: &LetterPage,
+    ) -> Result<Vec<ListedLetter>, StoreError> {
+        self.real.list_dead_letters(selection, page).await
+    }
+
+    async fn dead_letter(&self, place: &RecordPlace) -> Result<Option<WholeLetter>, StoreError> {
+        self.real.dead_letter(place).await
+    }
+
+    async fn dead_letters_put_back(&self, places: &[RecordPlace]) -> Result<(), StoreError> {
+        self.real.dead_letters_put_back(places).await
     }
 }

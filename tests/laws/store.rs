@@ -11,8 +11,8 @@ use headroom::domain::{
 };
 use headroom::store::{
     AlertRow, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, HeldSelection, LedgerKey, LedgerRow,
-    OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError,
-    StoredAhead, Taken,
+    LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Published, ReadView,
+    RelayState, Selection, Settled, Store, StoreError, StoredAhead, Taken, WholeLetter,
 };
 use uuid::Uuid;
 
@@ -334,5 +334,25 @@ impl Store for Memory {
 
     async fn totals(&self) -> Result<Totals, StoreError> {
         Ok(self.rows().totals)
+    }
+
+    async fn count_dead_letters(&self, _selection: &LetterSelection) -> Result<i64, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn list_dead_letters(
+        &self,
+        _selection: &LetterSelection,
+        _page: &LetterPage,
+    ) -> Result<Vec<ListedLetter>, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn dead_letter(&self, _place: &Place) -> Result<Option<WholeLetter>, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn dead_letters_put_back(&self, _places: &[Place]) -> Result<(), StoreError> {
+        unreachable!("no part of a partition's work")
     }
 }

@@ -5,6 +5,7 @@
 
 mod commit;
 mod copy;
+mod letters;
 mod load;
 mod reader;
 mod relay;
@@ -19,8 +20,9 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, OfCustomer,
-    Options, Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken,
+    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
+    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState, Selection,
+    Settled, Store, StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -265,5 +267,25 @@ impl Store for Postgres {
 
     async fn totals(&self) -> Result<Totals, StoreError> {
         load::all_totals(&self.pool).await.map_err(|error| self.error(&error))
+    }
+
+    async fn count_dead_letters(&self, selection: &LetterSelection) -> Result<i64, StoreError> {
+        letters::count(&self.pool, selection).await.map_err(|error| self.error(&error))
+    }
+
+    async fn list_dead_letters(
+        &self,
+        selection: &LetterSelection,
+        page: &LetterPage,
+    ) -> Result<Vec<ListedLetter>, StoreError> {
+        letters::list(&self.pool, selection, page).await.map_err(|error| self.error(&error))
+    }
+
+    async fn dead_letter(&self, place: &Place) -> Result<Option<WholeLetter>, StoreError> {
+        letters::whole(&self.pool, place).await.map_err(|error| self.error(&error))
+    }
+
+    async fn dead_letters_put_back(&self, places: &[Place]) -> Result<(), StoreError> {
+        letters::put_back(&self.pool, places).await.map_err(|error| self.error(&error))
     }
 }

@@ -3,6 +3,7 @@
 //! The same tables and the same behaviour as PostgreSQL's, statement by row rather than by list: there is no server to
 //! wait for. One connection writes; readers see whole commits through the write-ahead log.
 
+mod letters;
 mod read;
 mod write;
 
@@ -15,8 +16,9 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, OfCustomer,
-    Options, Partitioned, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken,
+    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
+    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState, Selection,
+    Settled, Store, StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -211,5 +213,25 @@ impl Store for Sqlite {
 
     async fn totals(&self) -> Result<Totals, StoreError> {
         read::all_totals(&self.readers).await.map_err(|error| self.error(&error))
+    }
+
+    async fn count_dead_letters(&self, selection: &LetterSelection) -> Result<i64, StoreError> {
+        letters::count(&self.readers, selection).await.map_err(|error| self.error(&error))
+    }
+
+    async fn list_dead_letters(
+        &self,
+        selection: &LetterSelection,
+        page: &LetterPage,
+    ) -> Result<Vec<ListedLetter>, StoreError> {
+        letters::list(&self.readers, selection, page).await.map_err(|error| self.error(&error))
+    }
+
+    async fn dead_letter(&self, place: &Place) -> Result<Option<WholeLetter>, StoreError> {
+        letters::whole(&self.readers, place).await.map_err(|error| self.error(&error))
+    }
+
+    async fn dead_letters_put_back(&self, places: &[Place]) -> Result<(), StoreError> {
+        letters::put_back(&self.writer, places).await.map_err(|error| self.error(&error))
     }
 }
