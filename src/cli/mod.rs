@@ -1,6 +1,7 @@
 //! The commands (`domain.md section 9`), one file each: what they take, and the calls that do the work.
 
 mod config;
+mod dead_letters;
 mod demo;
 mod failure;
 mod migrate;
@@ -43,6 +44,9 @@ enum Command {
     /// Look after the topics
     #[command(subcommand)]
     Topics(topics::Command),
+    /// Look at records that were refused, and put them back
+    #[command(subcommand)]
+    DeadLetters(dead_letters::Command),
     /// Print a signed token for trying the query out
     Token(token::Args),
     /// Print the control totals as one JSON object
@@ -59,6 +63,7 @@ impl Cli {
             Command::Migrate(args) => migrate::run(args, file),
             Command::Config(command) => config::run(command, file),
             Command::Topics(command) => topics::run(command, file),
+            Command::DeadLetters(command) => dead_letters::run(command, file),
             Command::Token(args) => token::run(args, file),
             Command::Totals(args) => totals::run(args, file),
         }

@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+/// Headers in their order, each with its value if it has one.
+type Headers = Vec<(String, Option<Vec<u8>>)>;
+
 /// Headers in their order; a header without a value has null.
 pub(super) fn headers_text(headers: &[(String, Option<Vec<u8>>)]) -> String {
     let pairs: Vec<(&str, Option<String>)> =
@@ -11,7 +14,7 @@ pub(super) fn headers_text(headers: &[(String, Option<Vec<u8>>)]) -> String {
 }
 
 /// The headers that a text holds.
-pub(super) fn headers(text: &str) -> Result<Vec<(String, Option<Vec<u8>>)>, String> {
+pub(super) fn headers(text: &str) -> Result<Headers, String> {
     let pairs: Vec<(String, Option<String>)> =
         serde_json::from_str(text).map_err(|error| format!("dead_letter.headers: {error}"))?;
     let bytes =

@@ -14,6 +14,7 @@ mod group;
 mod options;
 pub mod producer;
 pub mod record;
+pub mod sender;
 mod sink;
 pub mod topics;
 mod watchdog;

@@ -132,6 +132,22 @@ impl Options {
         Ok(config)
     }
 
+    /// For putting records back: of any size that the topic takes, each once and acknowledged by all copies.
+    pub(super) fn sender(&self) -> Result<ClientConfig, StreamError> {
+        let mut config = self.base()?;
+        config.set("enable.idempotence", "true").set("acks", "all");
+        self.unless_set(
+            &mut config,
+            &[
+                ("allow.auto.create.topics", "false".into()),
+                ("message.max.bytes", "1000000000".into()),
+                // Less than the sender waits, so that each record has an answer.
+                ("message.timeout.ms", "30000".into()),
+            ],
+        );
+        Ok(config)
+    }
+
     /// For making topics.
     pub(super) fn admin(&self) -> Result<ClientConfig, StreamError> {
         self.base()
