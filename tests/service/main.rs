@@ -4,6 +4,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bill_runs;
+mod dead_letters;
 mod deployment;
 
 use std::net::TcpListener;
