@@ -5,10 +5,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headroom::domain::{BillRun, BillRunRow, CustomerFact, CustomerRow, Date, Partitioner, RunStatus, StoredRow};
+use headroom::domain::{
+    BillRun, BillRunRow, CustomerFact, CustomerRow, Date, Partitioner, Reason, RunStatus, StoredRow,
+};
 use headroom::store::{
-    AlertRow, AlertsOffset, Commit, CommitError, Offsets, Options, Partitioned, Published, Selection, Settled, Store,
-    StoreError, StoredAhead, connect,
+    AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, LetterPage, LetterSelection, Offsets, Options,
+    Partitioned, Place, Published, Selection, Settled, Store, StoreError, StoredAhead, connect,
 };
 use uuid::Uuid;
 
@@ -241,6 +243,62 @@ async fn a_newer_schema_is_refused(scene: Scene) {
     assert!(why.contains("newer") && !why.contains('\n'), "{why}");
 }
 
+async fn dead_letters_are_found_and_marked(scene: Scene) {
+    let store = scene.ready().await;
+    let letter = |topic: &str, offset: i64, key: Option<&[u8]>, reason| DeadLetterRow {
+        topic: topic.to_owned(),
+        offset,
+        timestamp: Some(-1),
+        key: key.map(<[u8]>::to_vec),
+        value: None,
+        headers: vec![("a".to_owned(), Some(vec![0, 255])), ("a".to_owned(), None)],
+        reason,
+        detail: "why".to_owned(),
+    };
+    let letters = [
+        vec![letter("u", 0, Some(b"7"), "conflict"), letter("u", 1, None, "unreadable")],
+        vec![letter("a", 0, Some(b"7"), "unreadable"), letter("u", 2, Some(b"77"), "conflict")],
+    ];
+    for (from, letters) in letters.iter().enumerate() {
+        let epoch = store.take(1).await.unwrap().epoch;
+        let from = i64::try_from(from).unwrap();
+        store.commit(&Commit { dead_letters: letters.clone(), ..commit(1, epoch, from, 0..0) }).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let place = |topic: &str, offset| Place { topic: topic.to_owned(), partition: 1, offset };
+    let all = LetterSelection::default();
+    let page = |newest_first, after, limit| LetterPage { newest_first, after, limit };
+    let places = async |selection: &LetterSelection, page: LetterPage| -> Vec<String> {
+        let found = store.list_dead_letters(selection, &page).await.unwrap();
+        assert!(store.count_dead_letters(selection).await.unwrap() >= i64::try_from(found.len()).unwrap());
+        found.into_iter().map(|letter| letter.place.to_string()).collect()
+    };
+    let oldest = places(&all, page(false, None, 3)).await;
+    assert_eq!(oldest, ["u/1/0", "u/1/1", "a/1/0"]);
+    assert_eq!(places(&all, page(false, Some(place("a", 0)), 3)).await, ["u/1/2"]);
+    assert_eq!(places(&all, page(true, Some(place("a", 0)), 9)).await, ["u/1/1", "u/1/0"]);
+    let of = |change: fn(&mut LetterSelection)| {
+        let mut selection = LetterSelection::default();
+        change(&mut selection);
+        selection
+    };
+    let every = || page(false, None, 9);
+    assert_eq!(places(&of(|s| s.customer = Some(7)), every()).await, ["u/1/0", "a/1/0"]);
+    assert_eq!(places(&of(|s| s.reason = Some(Reason::Conflict)), every()).await, ["u/1/0", "u/1/2"]);
+    assert_eq!(places(&of(|s| s.topic = Some("a".to_owned())), every()).await, ["a/1/0"]);
+    let second = store.dead_letter(&place("a", 0)).await.unwrap().unwrap();
+    assert_eq!((second.partition, second.put_back_at, &second.row), (1, None, &letters[1][0]));
+    let since = LetterSelection { from: Some(second.refused_at), ..all.clone() };
+    assert_eq!(places(&since, every()).await, ["a/1/0", "u/1/2"]);
+    let before = LetterSelection { until: Some(second.refused_at), ..all.clone() };
+    assert_eq!(places(&before, every()).await, ["u/1/0", "u/1/1"]);
+    store.dead_letters_put_back(&[place("u", 0), place("a", 0)]).await.unwrap();
+    assert_eq!(places(&of(|s| s.put_back = Some(true)), every()).await, ["u/1/0", "a/1/0"]);
+    assert_eq!(places(&of(|s| s.put_back = Some(false)), every()).await, ["u/1/1", "u/1/2"]);
+    assert!(store.dead_letter(&place("a", 0)).await.unwrap().unwrap().put_back_at.is_some());
+    assert_eq!(store.dead_letter(&place("a", 9)).await.unwrap(), None);
+}
+
 macro_rules! on_both {
     ($($law:ident),+) => {
         mod sqlite {
@@ -259,5 +317,6 @@ on_both!(
     one_relay_has_the_lease,
     readers_choose_customers,
     closed_runs_are_read_from_their_rows,
+    dead_letters_are_found_and_marked,
     a_newer_schema_is_refused
 );
