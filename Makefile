@@ -1,6 +1,6 @@
 # What people and CI run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check deny config-check laws real services services-down
+.PHONY: help demo test check deny config-check laws real schemathesis services services-down
 SHELL := /bin/bash
 
 # The real records and what must come of them, for `make real`.
@@ -35,6 +35,10 @@ real: ## Records of real systems through Kafka and PostgreSQL, then through the 
 	cargo build --locked
 	scripts/services up
 	set -e; env="$$(scripts/services env)"; eval "$$env"; scripts/real $(REAL); scripts/real --sqlite $(REAL)
+
+schemathesis: ## A running service held to its own description: make schemathesis EXAMPLES=1000
+	cargo build --locked
+	scripts/schemathesis
 
 services: ## Start Kafka and PostgreSQL for tests
 	scripts/services up

@@ -1,0 +1,8 @@
+//! The query as a portal meets it: a service with known balances, asked over HTTP (`domain.md section 8`).
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod described;
+mod generated;
+mod portal;
+mod reads;
