@@ -233,6 +233,25 @@ fn keys(config: &Config) -> Result<Keys, ServiceError> {
     Ok(Keys::hs256(secret.expose(), audience, issuer))
 }
 
+/// What the partitions of a worker share, with a health of its own.
+pub fn worker_context(config: &Config, store: &Arc<dyn Store>, store_id: Uuid, settled: &Settled) -> worker::Context {
+    let cache_bytes = usize::try_from(config.worker.cache_bytes.bytes()).unwrap_or(usize::MAX);
+    worker::Context {
+        store: store.clone(),
+        store_id,
+        calendar: config.time_zone.calendar().clone(),
+        partitions: settled.partitions,
+        thresholds: config.alerts.thresholds.0.clone(),
+        alert_source: config.alerts.source.to_string(),
+        topics: [config.topics.usage.to_string(), config.topics.assignments.to_string()],
+        now,
+        cache_bytes: cache_bytes / usize::try_from(settled.partitions).unwrap_or(1).max(1),
+        replay_page: REPLAY_PAGE,
+        storing_customers: STORING_CUSTOMERS,
+        health: Health::default(),
+    }
+}
+
 fn worker_options(
     config: &Config,
     store: &Arc<dyn Store>,
@@ -242,22 +261,9 @@ fn worker_options(
     raised: &Arc<Notify>,
     health: &Health,
 ) -> worker::Options {
-    let cache_bytes = usize::try_from(config.worker.cache_bytes.bytes()).unwrap_or(usize::MAX);
-    let per_partition = cache_bytes / usize::try_from(partitions).unwrap_or(1).max(1);
-    let context = worker::Context {
-        store: store.clone(),
-        store_id,
-        calendar: config.time_zone.calendar().clone(),
-        partitions,
-        thresholds: config.alerts.thresholds.0.clone(),
-        alert_source: config.alerts.source.to_string(),
-        topics: [stream.usage_topic.clone(), stream.assignments_topic.clone()],
-        now,
-        cache_bytes: per_partition,
-        replay_page: REPLAY_PAGE,
-        storing_customers: STORING_CUSTOMERS,
-        health: health.clone(),
-    };
+    let settled =
+        Settled { partitions, partitioner: config.kafka.partitioner, time_zone: config.time_zone.name().to_owned() };
+    let context = worker::Context { health: health.clone(), ..worker_context(config, store, store_id, &settled) };
     worker::Options {
         context: Arc::new(context),
         rules: Rules {

@@ -190,6 +190,19 @@ CREATE TABLE dead_letter (
   PRIMARY KEY (partition, topic, "offset")
 );
 
+-- Repairs that a partition's owner is asked for, and what they changed once they are done. Without a customer: of the
+-- control totals only.
+CREATE TABLE repair_request (
+  partition    int NOT NULL,
+  request_id   uuid NOT NULL,
+  customer_id  bigint,
+  requested_at timestamptz NOT NULL DEFAULT now(),
+  buckets      bigint,
+  usage        bigint,
+  PRIMARY KEY (partition, request_id)
+);
+CREATE INDEX repair_request_open ON repair_request (partition) WHERE buckets IS NULL;
+
 -- Who may be the active relay, and until when.
 CREATE TABLE relay_lease (
   id     smallint PRIMARY KEY CHECK (id = 1),

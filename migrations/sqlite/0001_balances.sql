@@ -190,6 +190,19 @@ CREATE TABLE dead_letter (
   PRIMARY KEY (partition, topic, "offset")
 ) STRICT;
 
+-- Repairs that a partition's owner is asked for, and what they changed once they are done. Without a customer: of the
+-- control totals only.
+CREATE TABLE repair_request (
+  partition    INTEGER NOT NULL,
+  request_id   BLOB NOT NULL,
+  customer_id  INTEGER,
+  requested_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
+  buckets      INTEGER,
+  usage        INTEGER,
+  PRIMARY KEY (partition, request_id)
+) STRICT;
+CREATE INDEX repair_request_open ON repair_request (partition) WHERE buckets IS NULL;
+
 -- Who may be the active relay, and until when.
 CREATE TABLE relay_lease (
   id     INTEGER PRIMARY KEY CHECK (id = 1),

@@ -6,6 +6,7 @@ mod demo;
 mod failure;
 mod migrate;
 mod output;
+mod rebuild;
 mod run;
 mod runtime;
 mod settings;
@@ -51,6 +52,8 @@ enum Command {
     Token(token::Args),
     /// Print the control totals as one JSON object
     Totals(totals::Args),
+    /// Fold balances anew from the ledger, and report or repair what differs
+    Rebuild(rebuild::Args),
 }
 
 impl Cli {
@@ -66,6 +69,7 @@ impl Cli {
             Command::DeadLetters(command) => dead_letters::run(command, file),
             Command::Token(args) => token::run(args, file),
             Command::Totals(args) => totals::run(args, file),
+            Command::Rebuild(args) => rebuild::run(args, file),
         }
     }
 }

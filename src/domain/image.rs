@@ -3,6 +3,7 @@
 use super::facts::{Assignment, AssignmentKey, BillRun, ChargingType, CustomerFact, Inventory, Position};
 use super::quantity::Quantity;
 use super::time::Instant;
+use super::totals::Totals;
 
 /// All that is known of one customer, its usage left out.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -142,6 +143,15 @@ impl UsageState {
     /// A small number that stands for it in stores: its place in [`UsageState::ALL`].
     pub const fn number(self) -> u8 {
         self as u8
+    }
+
+    /// Adds usage events of this state to control totals.
+    pub fn add_to(self, totals: &mut Totals, events: i64) {
+        match self {
+            UsageState::Counted => totals.counted += events,
+            UsageState::Held => totals.held += events,
+            UsageState::Reversed | UsageState::HeldReversed => totals.reversed += events,
+        }
     }
 }
 

@@ -15,6 +15,7 @@ mod partitioner;
 mod qualify;
 mod quantity;
 mod reason;
+mod refold;
 pub mod standing;
 mod threshold;
 mod time;
@@ -36,6 +37,7 @@ pub use image::{
 pub use partitioner::Partitioner;
 pub use quantity::Quantity;
 pub use reason::{Outcome, Reason, Refusal};
+pub use refold::{BucketDifference, Refold};
 pub use standing::StoredRow;
 pub use threshold::{Threshold, Turn, effective, turns};
 pub use time::{Date, Instant};

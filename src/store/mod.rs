@@ -10,6 +10,7 @@ mod hex;
 mod letters;
 mod postgres;
 mod rows;
+mod snapshot;
 mod sqlite;
 
 use std::sync::Arc;
@@ -20,9 +21,10 @@ use async_trait::async_trait;
 pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter};
 pub use rows::{
     AlertRow, AlertsOffset, BillRunOfPartition, Commit, DeadLetterRow, Deployment, HeldSelection, LedgerKey, LedgerRow,
-    NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, ReversalRow, Selection, Settled,
-    StoredAhead, Taken, UsageChange,
+    NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, RepairRequest, Repaired, ReversalRow,
+    Selection, Settled, StoredAhead, Taken, UsageChange,
 };
+pub use snapshot::Snapshot;
 
 use crate::domain::{AccountImage, Position, Totals};
 
@@ -174,4 +176,16 @@ pub trait Store: Send + Sync + 'static {
 
     /// Notes that these dead letters were put back now.
     async fn dead_letters_put_back(&self, places: &[Place]) -> Result<(), StoreError>;
+
+    /// The store as it is now, for as long as it is looked at.
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
+
+    /// Asks the owner of a partition for a repair.
+    async fn request_repair(&self, request: &RepairRequest) -> Result<(), StoreError>;
+
+    /// The repairs that are asked for and not done, in any order.
+    async fn repair_requests(&self) -> Result<Vec<RepairRequest>, StoreError>;
+
+    /// What a repair changed, once it is done.
+    async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError>;
 }

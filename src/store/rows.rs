@@ -237,6 +237,28 @@ pub struct Commit {
     pub alerts: Vec<AlertRow>,
     /// Records refused.
     pub dead_letters: Vec<DeadLetterRow>,
+    /// A request for a repair that this is the answer to.
+    pub repaired: Option<(RepairRequest, Repaired)>,
+}
+
+/// A repair that the owner of a partition is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RepairRequest {
+    /// Which one.
+    pub id: Uuid,
+    /// The partition.
+    pub partition: i32,
+    /// The customer whose balances are folded again; without one only the control totals are.
+    pub customer: Option<i64>,
+}
+
+/// What a repair changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Repaired {
+    /// Rows of buckets.
+    pub buckets: i64,
+    /// Rows of the ledger.
+    pub usage: i64,
 }
 
 /// A bill run as a partition has applied it.

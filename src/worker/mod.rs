@@ -12,6 +12,8 @@ mod intake;
 mod metrics;
 mod partition;
 mod patience;
+mod refold;
+mod repair;
 mod replay;
 mod runs;
 mod task;
@@ -25,6 +27,7 @@ use tokio::sync::{Notify, mpsc};
 pub use batch::{Batch, Input, Outcomes};
 pub use intake::BatchLimits;
 pub use partition::{Applied, Context, Partition};
+pub use refold::{Differences, refold};
 
 use crate::events::Rules;
 use crate::stream::{self, Control, Notices};

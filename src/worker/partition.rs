@@ -152,6 +152,11 @@ impl Partition {
         &self.bill_runs
     }
 
+    /// Forgets one account.
+    pub(super) fn forget(&mut self, customer: i64) {
+        self.cache.take(customer);
+    }
+
     /// Forgets the accounts in memory; they are loaded again when needed.
     pub fn forget_accounts(&mut self) {
         self.cache.clear();

@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::partition::Partition;
 use crate::domain::BillRunRow;
 use crate::events::Rules;
-use crate::store::{CommitError, Offsets};
+use crate::store::{CommitError, Offsets, RepairRequest};
 use crate::stream::Control;
 
 /// What a partition's task and the consumer thread share.
@@ -94,6 +94,8 @@ pub(super) enum Work {
     Batch(Box<Batch>),
     /// The bill runs of all home partitions; those that are news are applied.
     BillRuns(Arc<Vec<BillRunRow>>),
+    /// A repair that was asked for.
+    Repair(RepairRequest),
 }
 
 /// Why a task ended before it was told to.
@@ -151,6 +153,13 @@ pub(super) async fn work(
                 for mut batch in news(&partition, &runs) {
                     apply(&mut partition, &mut batch, &shared, &tools).await?;
                 }
+            }
+            Ok(Some(Work::Repair(request))) => {
+                if let Err(error) = partition.repair(&request).await {
+                    end(error, &shared, &tools);
+                    return None;
+                }
+                shared.note(&partition);
             }
             Ok(None) | Err(TryRecvError::Disconnected) => break,
             Err(TryRecvError::Empty) => {}

@@ -58,6 +58,16 @@ impl Watch {
                 // A full queue means a busy task; it is told again next time.
                 let _ = one.queue.try_send(Work::BillRuns(runs.clone()));
             }
+            match self.context.store.repair_requests().await {
+                Ok(requests) => {
+                    for request in requests {
+                        if let Some(one) = watched.get(&request.partition) {
+                            let _ = one.queue.try_send(Work::Repair(request));
+                        }
+                    }
+                }
+                Err(error) => self.health.fault(names::STORE, &error.to_string()),
+            }
             self.metrics.held.set(watched.values().map(|one| one.shared.held()).sum::<i64>() as f64);
             let partitions: Vec<i32> = watched.keys().copied().collect();
             let options = self.stream.clone();

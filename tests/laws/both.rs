@@ -6,9 +6,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use headroom::domain::{AccountImage, Partitioner, Position, Totals};
 use headroom::store::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
-    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace, Published, ReadView,
-    RelayState, Selection, Settled, Store, StoreError, Taken, WholeLetter, connect,
+    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, as, RecordPlace, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken, WholeLetter, connect, RepairRequest, Repaired, Snapshot,
 };
 use proptest::prop_assert_eq;
 use proptest::test_runner::TestCaseError;
@@ -299,5 +297,21 @@ impl Store for Both {
 
     async fn dead_letters_put_back(&self, places: &[RecordPlace]) -> Result<(), StoreError> {
         self.real.dead_letters_put_back(places).await
+    }
+
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        self.real.snapshot().await
+    }
+
+    async fn request_repair(&self, request: &RepairRequest) -> Result<(), StoreError> {
+        self.real.request_repair(request).await
+    }
+
+    async fn repair_requests(&self) -> Result<Vec<RepairRequest>, StoreError> {
+        self.real.repair_requests().await
+    }
+
+    async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
+        self.real.repaired(request).await
     }
 }

@@ -11,8 +11,7 @@ use headroom::domain::{
 };
 use headroom::store::{
     AlertRow, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, HeldSelection, LedgerKey, LedgerRow,
-    LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Published, ReadView,
-    RelayState, Selection, Settled, Store, StoreError, StoredAhead, Taken, WholeLetter,
+    LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, StoredAhead, Taken, WholeLetter, RepairRequest, Repaired, Snapshot,
 };
 use uuid::Uuid;
 
@@ -353,6 +352,21 @@ impl Store for Memory {
     }
 
     async fn dead_letters_put_back(&self, _places: &[Place]) -> Result<(), StoreError> {
+    }
+
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn request_repair(&self, _request: &RepairRequest) -> Result<(), StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn repair_requests(&self) -> Result<Vec<RepairRequest>, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn repaired(&self, _request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
         unreachable!("no part of a partition's work")
     }
 }

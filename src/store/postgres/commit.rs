@@ -5,8 +5,8 @@ use sqlx::query::Query;
 use sqlx::{Error, Postgres};
 use uuid::Uuid;
 
-use super::copy;
 use super::types::{Timestamp, uuid_of};
+use super::{copy, repair};
 use crate::domain::{BucketRow, Position, StoredRow};
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
 
@@ -25,6 +25,9 @@ pub(super) async fn write(
     write_facts(&mut transaction, commit).await.map_err(failed)?;
     write_buckets(&mut transaction, commit).await.map_err(failed)?;
     write_rest(&mut transaction, commit).await.map_err(failed)?;
+    if let Some((request, repaired)) = &commit.repaired {
+        repair::answer(&mut transaction, request, repaired).await.map_err(failed)?;
+    }
     transaction.commit().await.map_err(|error| match describe(&error) {
         // The database said no, so nothing is written.
         StoreError::Failed(line) => CommitError::Store(StoreError::Failed(line)),

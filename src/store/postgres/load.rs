@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::postgres::{PgConnection, PgPool, PgRow};
+use sqlx::postgres::{PgConnection, PgExecutor, PgPool, PgRow};
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
@@ -80,7 +80,7 @@ pub(super) async fn all_totals(pool: &PgPool) -> Result<Totals, Error> {
     Ok(sum)
 }
 
-fn totals_of(row: &PgRow) -> Result<Totals, Error> {
+pub(super) fn totals_of(row: &PgRow) -> Result<Totals, Error> {
     let sums = |column: &str| -> Result<[i128; 3], Error> {
         let texts: Vec<String> = row.try_get(column)?;
         let sums: Vec<i128> = texts.iter().filter_map(|text| text.parse().ok()).collect();
@@ -393,7 +393,7 @@ pub(super) async fn customers_after(
 
 /// Ledger rows of a customer after a position, in order.
 pub(super) async fn usage_after(
-    pool: &PgPool,
+    executor: impl PgExecutor<'_>,
     partition: i32,
     customer: i64,
     after: Option<Position>,
@@ -409,7 +409,7 @@ pub(super) async fn usage_after(
             .bind(partition)
             .bind(customer)
             .bind(limit)
-            .fetch_all(pool)
+            .fetch_all(executor)
             .await?
         }
         Some(after) => {
@@ -423,7 +423,7 @@ pub(super) async fn usage_after(
             .bind(limit)
             .bind(Timestamp(after.start))
             .bind(uuid_of(after.key))
-            .fetch_all(pool)
+            .fetch_all(executor)
             .await?
         }
     };

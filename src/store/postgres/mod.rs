@@ -9,6 +9,8 @@ mod letters;
 mod load;
 mod reader;
 mod relay;
+mod repair;
+mod snapshot;
 mod types;
 
 use std::str::FromStr;
@@ -21,8 +23,8 @@ use uuid::Uuid;
 
 use super::{
     AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
-    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState, Selection,
-    Settled, Store, StoreError, Taken, WholeLetter,
+    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState,
+    RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -287,5 +289,22 @@ impl Store for Postgres {
 
     async fn dead_letters_put_back(&self, places: &[Place]) -> Result<(), StoreError> {
         letters::put_back(&self.pool, places).await.map_err(|error| self.error(&error))
+    }
+
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let moment = snapshot::Moment::begin(&self.pool, &self.place).await.map_err(|error| self.error(&error))?;
+        Ok(Box::new(moment))
+    }
+
+    async fn request_repair(&self, request: &RepairRequest) -> Result<(), StoreError> {
+        repair::request(&self.pool, request).await.map_err(|error| self.error(&error))
+    }
+
+    async fn repair_requests(&self) -> Result<Vec<RepairRequest>, StoreError> {
+        repair::requests(&self.pool).await.map_err(|error| self.error(&error))
+    }
+
+    async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
+        repair::done(&self.pool, request).await.map_err(|error| self.error(&error))
     }
 }

@@ -5,6 +5,8 @@
 
 mod letters;
 mod read;
+mod repair;
+mod snapshot;
 mod write;
 
 use std::str::FromStr;
@@ -17,8 +19,8 @@ use uuid::Uuid;
 
 use super::{
     AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
-    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState, Selection,
-    Settled, Store, StoreError, Taken, WholeLetter,
+    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState,
+    RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -50,18 +52,22 @@ impl Sqlite {
     }
 
     fn error(&self, error: &sqlx::Error) -> StoreError {
-        let line = format!("{}: {}", self.place, error.to_string().replace('\n', " "));
-        // 5, 6: busy and locked. 10, 13: input and output, and a full disk.
-        let passing = match error {
-            sqlx::Error::Database(fault) => {
-                let code = fault.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0) & 0xff;
-                [5, 6, 10, 13].contains(&code)
-            }
-            sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
-            _ => false,
-        };
-        if passing { StoreError::Unavailable(line) } else { StoreError::Failed(line) }
+        store_error(&self.place, error)
     }
+}
+
+fn store_error(place: &str, error: &sqlx::Error) -> StoreError {
+    let line = format!("{}: {}", place, error.to_string().replace('\n', " "));
+    // 5, 6: busy and locked. 10, 13: input and output, and a full disk.
+    let passing = match error {
+        sqlx::Error::Database(fault) => {
+            let code = fault.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0) & 0xff;
+            [5, 6, 10, 13].contains(&code)
+        }
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        _ => false,
+    };
+    if passing { StoreError::Unavailable(line) } else { StoreError::Failed(line) }
 }
 
 #[async_trait]
@@ -233,5 +239,22 @@ impl Store for Sqlite {
 
     async fn dead_letters_put_back(&self, places: &[Place]) -> Result<(), StoreError> {
         letters::put_back(&self.writer, places).await.map_err(|error| self.error(&error))
+    }
+
+    async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
+        let moment = snapshot::Moment::begin(&self.readers, &self.place).await.map_err(|error| self.error(&error))?;
+        Ok(Box::new(moment))
+    }
+
+    async fn request_repair(&self, request: &RepairRequest) -> Result<(), StoreError> {
+        repair::request(&self.writer, request).await.map_err(|error| self.error(&error))
+    }
+
+    async fn repair_requests(&self) -> Result<Vec<RepairRequest>, StoreError> {
+        repair::requests(&self.readers).await.map_err(|error| self.error(&error))
+    }
+
+    async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
+        repair::done(&self.readers, request).await.map_err(|error| self.error(&error))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use sqlx::sqlite::{SqliteConnection, SqlitePool, SqliteRow};
+use sqlx::sqlite::{SqliteConnection, SqliteExecutor, SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
 
 use crate::domain::{
@@ -30,7 +30,7 @@ fn key(row: &SqliteRow, column: &str) -> Result<EventKey, Error> {
     Ok(EventKey(u128::from_be_bytes(bytes)))
 }
 
-fn numbered<T: Copy>(all: &[T], row: &SqliteRow, column: &str) -> Result<T, Error> {
+pub(super) fn numbered<T: Copy>(all: &[T], row: &SqliteRow, column: &str) -> Result<T, Error> {
     let number: i64 = row.try_get(column)?;
     let known = usize::try_from(number).ok().and_then(|at| all.get(at)).copied();
     known.ok_or_else(|| Error::Protocol(format!("{column}: {number} is not known to this version")))
@@ -80,7 +80,7 @@ pub(super) async fn all_totals(pool: &SqlitePool) -> Result<Totals, Error> {
     Ok(sum)
 }
 
-fn totals_of(row: &SqliteRow) -> Result<Totals, Error> {
+pub(super) fn totals_of(row: &SqliteRow) -> Result<Totals, Error> {
     let sums = |column: &str| -> Result<[i128; 3], Error> {
         let text: &str = row.try_get(column)?;
         let sums: Vec<i128> = text.split(',').filter_map(|sum| sum.parse().ok()).collect();
@@ -317,7 +317,7 @@ pub(super) async fn customers_after(
 
 /// Ledger rows of a customer after a position, in order.
 pub(super) async fn usage_after(
-    pool: &SqlitePool,
+    executor: impl SqliteExecutor<'_>,
     partition: i32,
     customer: i64,
     after: Option<Position>,
@@ -334,7 +334,7 @@ pub(super) async fn usage_after(
     .bind(start)
     .bind(key)
     .bind(i64::try_from(limit).unwrap_or(i64::MAX))
-    .fetch_all(pool)
+    .fetch_all(executor)
     .await?;
     rows.iter().map(ledger_row).collect()
 }

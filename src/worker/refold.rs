@@ -1,0 +1,62 @@
+//! A customer's balances folded anew from one moment of a store, beside what the store has: what `headroom rebuild`
+//! reports, and what a repair writes.
+
+use super::usage::{read, unreadable};
+use crate::domain::{BucketDifference, Calendar, CustomerRow, Refold, UsageState, packed};
+use crate::store::{LedgerKey, Snapshot, StoreError, UsageChange};
+
+/// Ledger rows that are read at once.
+const PAGE: usize = 5_000;
+
+/// Where a store differs from the fold of its ledger.
+#[derive(Debug, Default)]
+pub struct Differences {
+    /// The buckets whose rows are others.
+    pub buckets: Vec<BucketDifference>,
+    /// Ledger rows whose draws are others, as they should be.
+    pub usage: Vec<UsageChange>,
+    /// The customer's own row, if the fold gave slots.
+    pub(super) customer: Option<CustomerRow>,
+}
+
+impl Differences {
+    /// Whether the store is as it should be.
+    pub fn is_empty(&self) -> bool {
+        self.buckets.is_empty() && self.usage.is_empty()
+    }
+}
+
+/// Folds a customer's ledger. Reads only.
+pub async fn refold(
+    snapshot: &mut dyn Snapshot,
+    calendar: &Calendar,
+    partition: i32,
+    customer: i64,
+) -> Result<Differences, StoreError> {
+    let mut differences = Differences::default();
+    let Some(image) = snapshot.account(partition, customer).await? else { return Ok(differences) };
+    let mut fold = Refold::new(image.clone(), calendar);
+    let (mut after, mut packed) = (None, Vec::new());
+    loop {
+        let rows = snapshot.usage_after(partition, customer, after, PAGE).await?;
+        for row in &rows {
+            let key = LedgerKey { customer, position: row.position };
+            packed.clear();
+            if row.state == UsageState::Counted {
+                packed::pack_draws(fold.fold(calendar, &read(key, row)?), &mut packed);
+            }
+            if packed != row.draws {
+                // What cannot be read at all was written by another version, or is damaged: neither is ours to mend.
+                packed::unpack_draws(&row.draws).ok_or_else(|| unreadable(key))?;
+                differences.usage.push(UsageChange { key, state: row.state, draws: packed.clone() });
+            }
+        }
+        after = rows.last().map(|row| row.position);
+        if rows.len() < PAGE {
+            break;
+        }
+    }
+    differences.buckets = fold.differences();
+    differences.customer = fold.customer(&image);
+    Ok(differences)
+}

@@ -1,0 +1,84 @@
+//! A repair that an operator asked for (`headroom rebuild`): a customer's balances folded anew from the ledger, and the
+//! control totals counted anew, in a commit of its own under the fence, so that no cache ever disagrees with the store.
+//!
+//! It raises no alert: thresholds are judged from what remains after it. Rows of closed bill runs stay as they are.
+
+use super::partition::Partition;
+use super::refold::{Differences, refold};
+use crate::domain::{BucketRow, Totals};
+use crate::store::{Commit, CommitError, OfCustomer, RepairRequest, Repaired, StoreError};
+
+impl Partition {
+    /// Carries a repair out, unless that is done already.
+    pub async fn repair(&mut self, request: &RepairRequest) -> Result<(), CommitError> {
+        let context = self.context.clone();
+        if context.patiently(|| context.store.repaired(request)).await?.is_some() {
+            return Ok(());
+        }
+        let (sums, differences) = context.patiently(|| self.find(request)).await?;
+        let mut commit = Commit {
+            partition: self.partition,
+            epoch: self.epoch,
+            from: self.offsets,
+            next: self.offsets,
+            outbox_number: self.outbox_number,
+            // Quantities and alerts are those of the commits so far.
+            totals: Totals {
+                quantity: self.totals.quantity,
+                crossed: self.totals.crossed,
+                recovered: self.totals.recovered,
+                ..sums
+            },
+            ..Commit::default()
+        };
+        let buckets = i64::try_from(differences.buckets.len()).unwrap_or(i64::MAX);
+        let usage = i64::try_from(differences.usage.len()).unwrap_or(i64::MAX);
+        commit.repaired = Some((*request, Repaired { buckets, usage }));
+        if let Some(customer) = request.customer {
+            self.forget(customer);
+            fill(&mut commit, customer, differences);
+        }
+        context.patiently(|| context.store.commit(&commit)).await?;
+        self.totals = commit.totals;
+        Ok(())
+    }
+
+    /// What is at fault. Nobody else writes this partition, so it still is when the commit passes the fence.
+    async fn find(&self, request: &RepairRequest) -> Result<(Totals, Differences), StoreError> {
+        let mut snapshot = self.context.store.snapshot().await?;
+        let sums = snapshot.sums(self.partition).await?;
+        let differences = match request.customer {
+            Some(customer) => refold(snapshot.as_mut(), &self.context.calendar, self.partition, customer).await?,
+            None => Differences::default(),
+        };
+        Ok((sums, differences))
+    }
+}
+
+/// Puts what the fold has otherwise into the commit.
+fn fill(commit: &mut Commit, customer: i64, differences: Differences) {
+    commit.customers.extend(differences.customer);
+    commit.usage_changes = differences.usage;
+    for difference in differences.buckets {
+        if let Some(row) = &difference.stored {
+            add_drawn(&mut commit.totals, row, -1);
+        }
+        if let Some(row) = &difference.folded {
+            add_drawn(&mut commit.totals, row, 1);
+        }
+        match (difference.stored, difference.folded) {
+            (Some(_), Some(row)) => commit.changed_buckets.push(OfCustomer { customer, row }),
+            (None, Some(row)) => commit.new_buckets.push(OfCustomer { customer, row }),
+            (Some(row), None) => commit.removed_buckets.push((customer, row.slot)),
+            (None, None) => {}
+        }
+    }
+}
+
+/// Adds what is drawn of a bucket to the control totals, or takes it off. A row at fault may have more left than there
+/// ever was.
+fn add_drawn(totals: &mut Totals, row: &BucketRow, sign: i128) {
+    let sums = if row.by_value { &mut totals.drawn_by_value } else { &mut totals.drawn };
+    let drawn = i128::from(row.allowance.millionths()) - i128::from(row.remaining.millionths());
+    sums[usize::from(row.charging_type.number())] += sign * drawn;
+}

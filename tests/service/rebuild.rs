@@ -1,0 +1,70 @@
+//! A balance that somebody spoiled in the store is found and mended, whether or not a worker runs.
+
+use serde_json::json;
+
+use crate::deployment::{Deployment, on_postgres, until};
+
+/// Runs `headroom rebuild`; gives its exit code and what it printed.
+fn rebuild(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = deployment.command(&[&["rebuild"], arguments].concat()).output().unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(said).unwrap())
+}
+
+#[test]
+fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let running = deployment.run();
+    let assignment = json!({"version": 1, "assignmentId": 5, "assignmentLevel": "CUSTOMER", "customerId": 17,
+        "startDate": "2026-01-01", "plan": {"inclusiveUsagePlanId": 10, "components":
+        [{"componentId": 1, "byValue": false, "chargingType": "DURATION", "allowance": 30000}]}});
+    deployment.send("assignment.changed", "/crm", "assignment-5", 17, &assignment);
+    deployment.call("call-1", 1_000);
+    until("the call is in", || deployment.totals()["drawn"]["DURATION"] == 1_000);
+    let right = deployment.totals();
+    assert_eq!(rebuild(&deployment, &["--all"]), (Some(0), "nothing differs\n".to_owned()));
+
+    let url = &deployment.environment["HEADROOM_STORE__URL"];
+    let remaining = || on_postgres(url, "select remaining from bucket where customer_id = 17");
+    let spoil = || on_postgres(url, "update bucket set remaining = 1 where customer_id = 17 returning remaining");
+    let mended = || {
+        assert_eq!(remaining(), Some(29_000_000_000));
+        assert_eq!(deployment.totals(), right, "the control totals are right, and no alert was raised");
+    };
+    assert_eq!(spoil(), Some(1));
+    let (code, said) = rebuild(&deployment, &["--customer", "17", "--dry-run"]);
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("stored 0.000001 of 30000, folded 29000 of 30000"), "{said}");
+    assert_eq!(remaining(), Some(1), "a dry run only reads");
+
+    // The owner does it, and goes on from the right balance.
+    let (code, said) = rebuild(&deployment, &["--customer", "17"]);
+    assert_eq!(code, Some(0), "{said}");
+    mended();
+    let epochs = || on_postgres(url, "select sum(epoch)::bigint from progress");
+    let epoch = epochs();
+    spoil();
+    assert_eq!(rebuild(&deployment, &["--all"]).0, Some(0));
+    mended();
+    assert_eq!(epochs(), epoch, "the owner did it");
+
+    // Nobody runs: the command takes the partition.
+    drop(running);
+    spoil();
+    on_postgres(url, "update totals set counted = counted + 1 where counted > 0 returning counted");
+    on_postgres(url, "update ledger set draws = '' where customer_id = 17 returning 1::bigint");
+    let (code, said) = rebuild(&deployment, &["--all"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("the draws of 1 usage events differ"), "{said}");
+    mended();
+    assert_eq!(rebuild(&deployment, &["--all", "--dry-run"]), (Some(0), "nothing differs\n".to_owned()));
+
+    // A worker that comes then goes on from there.
+    let _running = deployment.run();
+    deployment.call("call-2", 500);
+    until("the next call is in", || remaining() == Some(28_500_000_000));
+    assert_eq!(deployment.totals()["alerts"], json!({"crossed": 0, "recovered": 0}));
+    let (code, said) = rebuild(&deployment, &["--partition", "8"]);
+    assert_eq!(code, Some(2), "{said}");
+}
