@@ -3,6 +3,7 @@
 mod config;
 mod dead_letters;
 mod demo;
+mod explain;
 mod failure;
 mod migrate;
 mod output;
@@ -52,6 +53,8 @@ enum Command {
     Token(token::Args),
     /// Print the control totals as one JSON object
     Totals(totals::Args),
+    /// Show how a customer's buckets came to what is left in them
+    Explain(explain::Args),
     /// Fold balances anew from the ledger, and report or repair what differs
     Rebuild(rebuild::Args),
 }
@@ -69,6 +72,7 @@ impl Cli {
             Command::DeadLetters(command) => dead_letters::run(command, file),
             Command::Token(args) => token::run(args, file),
             Command::Totals(args) => totals::run(args, file),
+            Command::Explain(args) => explain::run(args, file),
             Command::Rebuild(args) => rebuild::run(args, file),
         }
     }

@@ -6,8 +6,10 @@
 
 use super::account::Account;
 use super::calendar::Calendar;
-use super::facts::Usage;
+use super::facts::{AssignmentKey, Usage};
 use super::image::{AccountImage, BucketRow, CustomerRow, Draw};
+use super::quantity::Quantity;
+use super::time::Instant;
 use super::waterfall::Waterfall;
 
 /// A fold of all usage of a customer.
@@ -50,6 +52,17 @@ impl Refold {
     pub fn fold(&mut self, calendar: &Calendar, usage: &Usage<'_>) -> &[Draw] {
         self.account.fold(calendar, usage, None, &mut self.waterfall, &mut self.draws);
         &self.draws
+    }
+
+    /// What is not included of the event folded last.
+    pub fn left(&self) -> Quantity {
+        self.waterfall.left
+    }
+
+    /// The buckets that the event folded last qualified for, in the order of drawing: assignment, component, window.
+    pub fn qualified(&self) -> impl Iterator<Item = (AssignmentKey, i64, Instant)> {
+        let candidates = self.waterfall.candidates.iter();
+        candidates.map(|candidate| (candidate.assignment, candidate.component_id, candidate.window.start))
     }
 
     /// The bucket that a slot stands for, as folded so far.

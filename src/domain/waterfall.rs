@@ -63,6 +63,8 @@ pub struct Waterfall {
     pub(super) takes: Vec<Take>,
     /// What the event at hand took of assignments that have a cap.
     capped: Vec<(AssignmentKey, Quantity)>,
+    /// What is not included of the event at hand.
+    pub(super) left: Quantity,
 }
 
 /// How sure a waterfall must be of its order.
@@ -78,7 +80,7 @@ impl Waterfall {
     /// Runs `usage` through the candidates, filling `takes`. False when the order of events matters and is not kept:
     /// then nothing may be taken.
     pub(super) fn run(&mut self, usage: &Usage<'_>, order: Order) -> bool {
-        let Waterfall { candidates, takes, capped } = self;
+        let Waterfall { candidates, takes, capped, left: not_included } = self;
         candidates.sort_unstable_by_key(Candidate::rank);
         takes.clear();
         capped.clear();
@@ -110,6 +112,7 @@ impl Waterfall {
                 note_cap(candidate, take, capped);
             }
         }
+        *not_included = open;
         true
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use headroom::domain::{AccountImage, Partitioner, Position, Totals};
 use headroom::store::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, as, RecordPlace, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, Taken, WholeLetter, connect, RepairRequest, Repaired, Snapshot,
+    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
+    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace, Published, ReadView,
+    RelayState, RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter, connect,
 };
 use proptest::prop_assert_eq;
 use proptest::test_runner::TestCaseError;

@@ -11,7 +11,9 @@ use headroom::domain::{
 };
 use headroom::store::{
     AlertRow, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, HeldSelection, LedgerKey, LedgerRow,
-    LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Published, ReadView, RelayState, Selection, Settled, Store, StoreError, StoredAhead, Taken, WholeLetter, RepairRequest, Repaired, Snapshot,
+    LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Published, ReadView,
+    RelayState, RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, StoredAhead, Taken,
+    WholeLetter,
 };
 use uuid::Uuid;
 
@@ -351,8 +353,7 @@ impl Store for Memory {
         unreachable!("no part of a partition's work")
     }
 
-    async fn dead_letters_put_back(&self, _places: &[Place]) -> Result<(), StoreError> {
-    }
+    async fn dead_letters_put_back(&self, _places: &[Place]) -> Result<(), StoreError> {}
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         unreachable!("no part of a partition's work")

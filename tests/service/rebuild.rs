@@ -38,9 +38,20 @@ fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
     assert!(said.contains("stored 0.000001 of 30000, folded 29000 of 30000"), "{said}");
     assert_eq!(remaining(), Some(1), "a dry run only reads");
 
+    let explained = deployment.say(&["explain", "--customer", "17"]);
+    let mut lines = explained.lines();
+    let (event, bucket) = (lines.next().unwrap(), lines.next().unwrap());
+    assert!(
+        event.contains(" /switch call-1: 1000: drew 1000 of CUSTOMER/5/1/") && event.ends_with("left 29000"),
+        "{event}"
+    );
+    assert!(bucket.contains(": 29000 of 30000; the store has 0.000001 of 30000"), "{bucket}");
+    assert_eq!(lines.next(), None);
+
     // The owner does it, and goes on from the right balance.
     let (code, said) = rebuild(&deployment, &["--customer", "17"]);
     assert_eq!(code, Some(0), "{said}");
+    assert!(!said.contains("control totals"), "they are right in the very commit: {said}");
     mended();
     let epochs = || on_postgres(url, "select sum(epoch)::bigint from progress");
     let epoch = epochs();
