@@ -168,6 +168,8 @@ impl Store for Both {
         let (mut must, mut found) = (self.memory.take(partition).await?, self.real.take(partition).await?);
         must.bill_runs.sort_by_key(|row| row.run.id);
         found.bill_runs.sort_by_key(|row| row.run.id);
+        must.stored_ahead.sort_unstable();
+        found.stored_ahead.sort_unstable();
         assert_eq!(found, must, "taking partition {partition}");
         Ok(found)
     }

@@ -353,7 +353,9 @@ impl Store for Memory {
         unreachable!("no part of a partition's work")
     }
 
-    async fn dead_letters_put_back(&self, _places: &[Place]) -> Result<(), StoreError> {}
+    async fn dead_letters_put_back(&self, _places: &[Place]) -> Result<(), StoreError> {
+        unreachable!("no part of a partition's work")
+    }
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
         unreachable!("no part of a partition's work")
