@@ -4,6 +4,7 @@
 //! Imports run one way: main, then the roles (`worker`, `relay`, `http`), then `store`, `stream` and `events`, then
 //! [`domain`].
 
+pub mod audit;
 pub mod config;
 pub mod demo;
 pub mod domain;

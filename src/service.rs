@@ -278,6 +278,7 @@ fn worker_options(
             batches: BATCHES,
         },
         stream: stream.clone(),
+        audit_per_second: config.worker.audit_per_second.get(),
         raised: raised.clone(),
         health: health.clone(),
     }

@@ -1,5 +1,6 @@
 //! The commands (`domain.md section 9`), one file each: what they take, and the calls that do the work.
 
+mod audit;
 mod config;
 mod dead_letters;
 mod demo;
@@ -55,6 +56,8 @@ enum Command {
     Totals(totals::Args),
     /// Show how a customer's buckets came to what is left in them
     Explain(explain::Args),
+    /// Hold every balance against its usage by a plain fold, and the control totals against the rows
+    Audit(audit::Args),
     /// Fold balances anew from the ledger, and report or repair what differs
     Rebuild(rebuild::Args),
 }
@@ -73,6 +76,7 @@ impl Cli {
             Command::Token(args) => token::run(args, file),
             Command::Totals(args) => totals::run(args, file),
             Command::Explain(args) => explain::run(args, file),
+            Command::Audit(args) => audit::run(args, file),
             Command::Rebuild(args) => rebuild::run(args, file),
         }
     }

@@ -141,6 +141,8 @@ pub struct Worker {
     pub batch_bytes: Size,
     /// How much of the accounts is kept at hand, over all partitions.
     pub cache_bytes: Size,
+    /// Customers whose balances are held against their usage in a second; 0: none.
+    pub audit_per_second: Whole<0, 1_000>,
 }
 
 /// `[log]`
@@ -265,6 +267,7 @@ impl Default for Worker {
             batch_records: Whole::new(10_000),
             batch_bytes: Size::mebibytes(16),
             cache_bytes: Size::mebibytes(128),
+            audit_per_second: Whole::new(1),
         }
     }
 }

@@ -23,6 +23,10 @@ pub const ALERTS_PUBLISHED: &str = "headroom_alerts_published_total";
 pub const REPLAYS: &str = "headroom_replays_total";
 /// Counter: usage events folded by replays.
 pub const REPLAYED_EVENTS: &str = "headroom_replayed_events_total";
+/// Customers audited.
+pub const AUDIT_CUSTOMERS: &str = "headroom_audit_customers_total";
+/// Buckets and events found otherwise than a plain fold gives them.
+pub const AUDIT_DRIFT: &str = "headroom_audit_drift_total";
 /// Gauge: records yet to apply, by `topic` and `partition`.
 pub const LAG: &str = "headroom_lag_records";
 /// Gauge: alerts not yet published; of the active relay only.
@@ -109,6 +113,8 @@ pub fn register(roles: Roles, topics: &Topics) {
         }
         counter!(REPLAYS).increment(0);
         counter!(REPLAYED_EVENTS).increment(0);
+        counter!(AUDIT_CUSTOMERS).increment(0);
+        counter!(AUDIT_DRIFT).increment(0);
         gauge!(HELD).set(0.0);
         // Naming a histogram begins its series: the exporter renders it with empty buckets.
         let _ = (histogram!(COMMIT_DURATION), histogram!(COMMIT_RECORDS), histogram!(FRESHNESS));
@@ -133,6 +139,12 @@ fn describe() {
     describe_counter!(ALERTS_PUBLISHED, Unit::Count, "Alerts published, by type.");
     describe_counter!(REPLAYS, Unit::Count, "Customers whose usage was folded again.");
     describe_counter!(REPLAYED_EVENTS, Unit::Count, "Usage events folded by replays.");
+    describe_counter!(AUDIT_CUSTOMERS, Unit::Count, "Customers whose balances were held against their usage.");
+    describe_counter!(
+        AUDIT_DRIFT,
+        Unit::Count,
+        "Buckets and usage events stored otherwise than a plain fold gives them."
+    );
     describe_gauge!(LAG, Unit::Count, "Records yet to apply, by topic and partition.");
     describe_gauge!(OUTBOX, Unit::Count, "Alerts not yet published, from the active relay only.");
     describe_gauge!(HELD, Unit::Count, "Usage events held and not reversed, of the partitions owned here.");
@@ -173,6 +185,8 @@ mod tests {
             "headroom_alerts_published_total{type=\"recovered\"} 0",
             "headroom_replays_total 0",
             "headroom_replayed_events_total 0",
+            "headroom_audit_customers_total 0",
+            "headroom_audit_drift_total 0",
             "headroom_outbox_alerts 0",
             "headroom_held_events 0",
             "headroom_part_up{part=\"store\"} 0",

@@ -5,6 +5,7 @@
 //! all and watches over it.
 
 mod alerts;
+mod audit;
 mod batch;
 mod cache;
 mod draw;
@@ -33,6 +34,7 @@ use crate::events::Rules;
 use crate::stream::{self, Control, Notices};
 use crate::telemetry::Health;
 use crate::telemetry::metrics::BROKER;
+use audit::Audits;
 use intake::{Intake, Owned};
 use metrics::Metrics;
 use task::{TaskEnd, Tools};
@@ -48,6 +50,8 @@ pub struct Options {
     pub limits: BatchLimits,
     /// Its way to Kafka.
     pub stream: stream::Options,
+    /// Customers that are audited in a second; none at 0.
+    pub audit_per_second: u32,
     /// Told when alerts were raised, for a relay in the same process.
     pub raised: Arc<Notify>,
     /// Where it says how it is.
@@ -56,7 +60,7 @@ pub struct Options {
 
 /// Runs until `control` stops it or going on would not help; the error is one line.
 pub async fn run(options: Options, control: Control) -> Result<(), String> {
-    let Options { context, rules, limits, stream, raised, health } = options;
+    let Options { context, rules, limits, stream, audit_per_second, raised, health } = options;
     let owned = Owned::default();
     let metrics = Arc::new(Metrics::new(&context.topics));
     let bill_runs = Arc::new(Notify::new());
@@ -78,6 +82,7 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
         stream::consume(&thread_stream, partitions, intake, &thread_control, &notices)
             .map_err(|error| error.to_string())
     });
+    let auditing = tokio::spawn(Audits::new(context.clone(), owned.clone()).run(audit_per_second));
     let watching = tokio::spawn(Watch { context, stream, owned, bill_runs, metrics, health }.run());
     let result = loop {
         tokio::select! {
@@ -95,6 +100,7 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
         }
     };
     watching.abort();
+    auditing.abort();
     result
 }
 

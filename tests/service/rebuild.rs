@@ -6,7 +6,11 @@ use crate::deployment::{Deployment, on_postgres, until};
 
 /// Runs `headroom rebuild`; gives its exit code and what it printed.
 fn rebuild(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = deployment.command(&[&["rebuild"], arguments].concat()).output().unwrap();
+    command(deployment, &[&["rebuild"], arguments].concat())
+}
+
+fn command(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, String) {
+    let output = deployment.command(arguments).output().unwrap();
     let said = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(said).unwrap())
 }
@@ -37,6 +41,13 @@ fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("stored 0.000001 of 30000, folded 29000 of 30000"), "{said}");
     assert_eq!(remaining(), Some(1), "a dry run only reads");
+
+    let (code, audited) = command(&deployment, &["audit"]);
+    assert_eq!(code, Some(1), "{audited}");
+    assert!(audited.contains("stored remaining 0.000001 of 30000, folded remaining 29000 of 30000"), "{audited}");
+    assert!(audited.contains("partition ") && audited.contains("control totals"), "{audited}");
+    until("the worker's own audit finds it", || deployment.metrics()["headroom_audit_drift_total"] >= 1.0);
+    assert_eq!(remaining(), Some(1), "an audit only reads");
 
     let explained = deployment.say(&["explain", "--customer", "17"]);
     let mut lines = explained.lines();
@@ -70,6 +81,8 @@ fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
     assert!(said.contains("the draws of 1 usage events differ"), "{said}");
     mended();
     assert_eq!(rebuild(&deployment, &["--all", "--dry-run"]), (Some(0), "nothing differs\n".to_owned()));
+    let audited = command(&deployment, &["audit"]);
+    assert_eq!(audited, (Some(0), "1 customers, 1 events, 0 differences\n".to_owned()));
 
     // A worker that comes then goes on from there.
     let _running = deployment.run();

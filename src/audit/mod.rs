@@ -1,0 +1,187 @@
+//! Balances held against their usage, the plain way: every row that the store has of a customer, beside a fold that keeps
+//! nothing from before and shares neither account nor waterfall with the worker.
+//!
+//! [`customer`] looks at a customer in one moment of a store and says where rows differ. It repairs nothing and knows no
+//! way to.
+
+mod fold;
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use fold::{Name, PlainFold};
+
+use crate::domain::{AccountImage, BucketRow, Calendar, Position, UsageState, packed};
+use crate::store::{LedgerRow, Snapshot, StoreError};
+
+/// The most differences of one customer that are kept; the rest are counted.
+const KEPT: usize = 100;
+/// Ledger rows that are read at once.
+const PAGE: usize = 5_000;
+
+/// Folds a customer's usage the plain way and holds it against the rows. Reads only.
+pub async fn customer(
+    snapshot: &mut dyn Snapshot,
+    calendar: &Calendar,
+    partition: i32,
+    customer: i64,
+) -> Result<Found, StoreError> {
+    let mut audit = Audit::new(calendar);
+    let Some(image) = snapshot.account(partition, customer).await? else { return Ok(audit.finish()) };
+    audit.account(image);
+    let mut after = None;
+    loop {
+        let rows = snapshot.usage_after(partition, customer, after, PAGE).await?;
+        rows.iter().for_each(|row| audit.usage(row));
+        after = rows.last().map(|row| row.position);
+        if rows.len() < PAGE {
+            return Ok(audit.finish());
+        }
+    }
+}
+
+/// Something that the store has otherwise than its usage gives it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Drift {
+    /// The bucket, or the event.
+    pub what: String,
+    /// What the store has.
+    pub stored: String,
+    /// What the fold gives.
+    pub folded: String,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: stored {}, folded {}", self.what, self.stored, self.folded)
+    }
+}
+
+/// What was found of a customer.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Whether the customer is known.
+    pub known: bool,
+    /// How many events were folded.
+    pub events: u64,
+    /// The first differences.
+    pub drifts: Vec<Drift>,
+    /// How many there are in all.
+    pub drift_count: u64,
+}
+
+/// One customer under audit.
+struct Audit<'a> {
+    calendar: &'a Calendar,
+    fold: Option<PlainFold<'a>>,
+    rows: Vec<BucketRow>,
+    names: BTreeMap<i32, Name>,
+    last: Option<Position>,
+    found: Found,
+}
+
+impl<'a> Audit<'a> {
+    /// An audit that has seen nothing yet.
+    fn new(calendar: &'a Calendar) -> Audit<'a> {
+        Audit { calendar, fold: None, rows: Vec::new(), names: BTreeMap::new(), last: None, found: Found::default() }
+    }
+
+    /// Compares the buckets, once all was shown.
+    fn finish(mut self) -> Found {
+        let Some(fold) = self.fold.take() else { return self.found };
+        let mut drawn = fold.into_drawn();
+        for row in std::mem::take(&mut self.rows) {
+            let name = Name::of(&row);
+            match drawn.remove(&name) {
+                Some(bucket) => {
+                    let stored = (row.allowance.millionths(), row.remaining.millionths());
+                    let folded = (bucket.allowance, bucket.allowance - bucket.drawn);
+                    if stored != folded {
+                        self.note(name.to_string(), worth(stored), worth(folded));
+                    } else if row.mark < bucket.last {
+                        self.note(format!("{name}, last draw"), place(row.mark), place(bucket.last));
+                    }
+                }
+                None => self.note(name.to_string(), worth_of(&row), "no such bucket".to_owned()),
+            }
+        }
+        for (name, bucket) in drawn.into_iter().filter(|(_, bucket)| bucket.drawn > 0) {
+            let folded = worth((bucket.allowance, bucket.allowance - bucket.drawn));
+            self.note(name.to_string(), "no such bucket".to_owned(), folded);
+        }
+        self.found
+    }
+
+    fn note(&mut self, what: String, stored: String, folded: String) {
+        self.found.drift_count += 1;
+        if self.found.drifts.len() < KEPT {
+            self.found.drifts.push(Drift { what, stored, folded });
+        }
+    }
+
+    fn account(&mut self, image: AccountImage) {
+        self.found.known = true;
+        self.names = image.buckets.iter().map(|row| (row.slot, Name::of(row))).collect();
+        let assignments = image.assignments.into_iter().filter_map(|row| row.assignment).collect();
+        let mut fold = PlainFold::new(self.calendar, assignments);
+        image.buckets.iter().for_each(|row| fold.know(Name::of(row)));
+        self.fold = Some(fold);
+        self.rows = image.buckets;
+    }
+
+    fn usage(&mut self, row: &LedgerRow) {
+        let Some(fold) = &mut self.fold else { return };
+        let at = row.position;
+        let event = |at: Position| format!("usage at {} with key {:032x}", at.start, at.key.0);
+        let out_of_order = self.last.is_some_and(|last| last >= at);
+        self.last = Some(at);
+        let mut folded = Vec::new();
+        if row.state == UsageState::Counted {
+            let Some(usage) = packed::unpack(at, &row.body) else {
+                self.note(event(at), "a form that cannot be read".to_owned(), "usage".to_owned());
+                return;
+            };
+            self.found.events += 1;
+            folded = fold.draw(&usage);
+        }
+        let stored: Option<Vec<(Option<Name>, i64)>> = packed::unpack_draws(&row.draws).map(|draws| {
+            draws.iter().map(|draw| (self.names.get(&draw.slot).copied(), draw.amount.millionths())).collect()
+        });
+        let wanted: Vec<(Option<Name>, i64)> = folded.into_iter().map(|(name, amount)| (Some(name), amount)).collect();
+        if out_of_order {
+            self.note(event(at), "out of order".to_owned(), "in order".to_owned());
+        }
+        if stored.as_ref() != Some(&wanted) {
+            let stored = stored.map_or_else(|| "draws that cannot be read".to_owned(), |stored| draws(&stored));
+            self.note(event(at), stored, draws(&wanted));
+        }
+    }
+}
+
+/// Millionths as a decimal.
+fn decimal(millionths: i64) -> String {
+    crate::domain::Quantity::from_millionths(millionths).to_string()
+}
+
+fn worth((allowance, remaining): (i64, i64)) -> String {
+    format!("remaining {} of {}", decimal(remaining), decimal(allowance))
+}
+
+fn worth_of(row: &BucketRow) -> String {
+    worth((row.allowance.millionths(), row.remaining.millionths()))
+}
+
+fn place(position: Option<Position>) -> String {
+    position.map_or_else(|| "none".to_owned(), |at| format!("at {} with key {:032x}", at.start, at.key.0))
+}
+
+fn draws(draws: &[(Option<Name>, i64)]) -> String {
+    if draws.is_empty() {
+        return "draws nothing".to_owned();
+    }
+    let one = |(name, amount): &(Option<Name>, i64)| match name {
+        Some(name) => format!("{} of {name}", decimal(*amount)),
+        None => format!("{} of no bucket", decimal(*amount)),
+    };
+    format!("draws {}", draws.iter().map(one).collect::<Vec<_>>().join(" and "))
+}

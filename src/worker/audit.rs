@@ -1,0 +1,71 @@
+//! The audit beside the worker's way: at a low rate, customer after customer of the partitions owned here, every balance
+//! is held against a plain fold of its usage. Drift is told and never mended: `headroom rebuild` does that when asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::{Counter, counter};
+use tracing::{debug, error};
+
+use super::intake::{Owned, lock};
+use super::partition::Context;
+use crate::audit;
+use crate::store::StoreError;
+use crate::telemetry::metrics as names;
+
+/// Customers looked for at once.
+const PAGE: usize = 500;
+
+/// The audit of a worker.
+pub(super) struct Audits {
+    context: Arc<Context>,
+    owned: Owned,
+    /// For each partition where it goes on, and the customers that come next.
+    rounds: BTreeMap<i32, (Option<i64>, Vec<i64>)>,
+    customers: Counter,
+    drift: Counter,
+}
+
+impl Audits {
+    pub(super) fn new(context: Arc<Context>, owned: Owned) -> Audits {
+        let (customers, drift) = (counter!(names::AUDIT_CUSTOMERS), counter!(names::AUDIT_DRIFT));
+        Audits { context, owned, rounds: BTreeMap::new(), customers, drift }
+    }
+
+    /// Audits so many customers a second until it is aborted.
+    pub(super) async fn run(mut self, per_second: u32) {
+        if per_second == 0 {
+            return;
+        }
+        let mut pace = tokio::time::interval(Duration::from_secs(1) / per_second);
+        pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        for turn in 0usize.. {
+            pace.tick().await;
+            let partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
+            let Some(partition) = partitions.get(turn % partitions.len().max(1)) else { continue };
+            if let Err(why) = self.next_of(*partition).await {
+                debug!("the audit waits: {why}");
+            }
+        }
+    }
+
+    /// Audits the next customer of a partition, if it has any.
+    async fn next_of(&mut self, partition: i32) -> Result<(), StoreError> {
+        let mut snapshot = self.context.store.snapshot().await?;
+        let (after, next) = self.rounds.entry(partition).or_default();
+        if next.is_empty() {
+            *next = snapshot.customers(partition, *after, PAGE).await?;
+            *after = next.last().copied();
+            next.reverse();
+        }
+        let Some(customer) = next.pop() else { return Ok(()) };
+        let found = audit::customer(snapshot.as_mut(), &self.context.calendar, partition, customer).await?;
+        self.customers.increment(1);
+        self.drift.increment(found.drift_count);
+        for drift in &found.drifts {
+            error!("audit: customer {customer}, {drift}; headroom rebuild --customer {customer} repairs it");
+        }
+        Ok(())
+    }
+}
