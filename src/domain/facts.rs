@@ -1,7 +1,7 @@
 //! What the two input topics can say, once read (`domain.md section 3`).
 //!
 //! Facts are plain values. How bytes become facts, and what is wrong with those that do not, is the business of
-//! `events`; what a fact does to balances is the business of [`Account`](super::Account) and [`Runs`](super::Runs).
+//! `events`; what a fact does to balances is the business of [`Account`](super::Account) and [`BillRuns`](super::BillRuns).
 
 use serde::{Deserialize, Serialize};
 
