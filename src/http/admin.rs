@@ -1,5 +1,6 @@
 //! What operators ask: `/metrics`, `/health/live` and `/health/ready` (`domain.md section 9`).
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
@@ -41,23 +42,25 @@ async fn metrics(State(options): State<Arc<AdminOptions>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// Whether the process works at all.
-async fn live() -> Response {
-    answer(true, Map::new())
+/// Whether the process works at all; how its parts are is shown, and does not decide it.
+async fn live(State(options): State<Arc<AdminOptions>>) -> Response {
+    answer(true, named(options.health.parts()))
 }
 
 /// Whether every part is well.
 async fn ready(State(options): State<Arc<AdminOptions>>) -> Response {
     let parts = options.health.parts();
     let well = parts.values().all(Option::is_none);
-    let named = parts.into_iter().map(|(part, fault)| {
-        let state = match fault {
-            None => json!({"status": "ok"}),
-            Some(why) => json!({"status": "fault", "message": why}),
-        };
-        (part.to_owned(), state)
-    });
-    answer(well, named.collect())
+    answer(well, named(parts))
+}
+
+/// Each part, and what is wrong with it.
+fn named(parts: BTreeMap<&'static str, Option<String>>) -> Map<String, Value> {
+    let state = |fault: Option<String>| match fault {
+        None => json!({"status": "ok"}),
+        Some(why) => json!({"status": "fault", "message": why}),
+    };
+    parts.into_iter().map(|(part, fault)| (part.to_owned(), state(fault))).collect()
 }
 
 fn answer(well: bool, parts: Map<String, Value>) -> Response {
