@@ -247,7 +247,15 @@ pub fn worker_context(config: &Config, store: &Arc<dyn Store>, store_id: Uuid, s
         now,
         cache_bytes: cache_bytes / usize::try_from(settled.partitions).unwrap_or(1).max(1),
         replay_page: REPLAY_PAGE,
+        replay_pause: Duration::from_millis(u64::from(config.worker.replay_pause_ms.get())),
+        behind_bytes: usize::try_from(config.worker.behind_bytes.bytes()).unwrap_or(usize::MAX),
         storing_customers: STORING_CUSTOMERS,
+        rules: Rules {
+            partitioner: settled.partitioner,
+            partitions: settled.partitions,
+            max_future: config.max_future.duration(),
+            retention: config.retention.duration(),
+        },
         health: Health::default(),
     }
 }
@@ -266,12 +274,6 @@ fn worker_options(
     let context = worker::Context { health: health.clone(), ..worker_context(config, store, store_id, &settled) };
     worker::Options {
         context: Arc::new(context),
-        rules: Rules {
-            partitioner: config.kafka.partitioner,
-            partitions,
-            max_future: config.max_future.duration(),
-            retention: config.retention.duration(),
-        },
         limits: worker::BatchLimits {
             records: usize::try_from(config.worker.batch_records.get()).unwrap_or(usize::MAX),
             bytes: usize::try_from(config.worker.batch_bytes.bytes()).unwrap_or(usize::MAX),

@@ -165,6 +165,18 @@ CREATE TABLE stored_ahead (
   PRIMARY KEY (partition, bill_run_id, customer_id)
 );
 
+-- Customers whose records are applied later than the partition's others: known usage is folded again meanwhile, in steps.
+CREATE TABLE behind (
+  partition          int NOT NULL,
+  customer_id        bigint NOT NULL,
+  usage_offset       bigint NOT NULL,   -- from these offsets on
+  assignments_offset bigint NOT NULL,
+  from_start_time    timestamptz,          -- from this position on draws in the ledger may be those of the fold; null: none are
+  from_event_key     uuid,
+  drawn              bytea,         -- what usage from there on drew, as the buckets know it: pairs of slot and amount
+  PRIMARY KEY (partition, customer_id)
+);
+
 -- Alerts on their way to Kafka, numbered under the progress row.
 CREATE TABLE outbox (
   number      bigint NOT NULL,

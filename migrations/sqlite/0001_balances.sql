@@ -165,6 +165,18 @@ CREATE TABLE stored_ahead (
   PRIMARY KEY (partition, bill_run_id, customer_id)
 ) STRICT;
 
+-- Customers whose records are applied later than the partition's others: known usage is folded again meanwhile, in steps.
+CREATE TABLE behind (
+  partition          INTEGER NOT NULL,
+  customer_id        INTEGER NOT NULL,
+  usage_offset       INTEGER NOT NULL,   -- from these offsets on
+  assignments_offset INTEGER NOT NULL,
+  from_start_time    INTEGER,          -- from this position on draws in the ledger may be those of the fold; null: none are
+  from_event_key     BLOB,
+  drawn              BLOB,         -- what usage from there on drew, as the buckets know it: pairs of slot and amount
+  PRIMARY KEY (partition, customer_id)
+) STRICT;
+
 -- Alerts on their way to Kafka, numbered under the progress row.
 CREATE TABLE outbox (
   number      INTEGER NOT NULL,

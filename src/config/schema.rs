@@ -141,6 +141,10 @@ pub struct Worker {
     pub batch_bytes: Size,
     /// How much of the accounts is kept at hand, over all partitions.
     pub cache_bytes: Size,
+    /// How long known usage is folded again at a time while the records of other customers wait, in milliseconds.
+    pub replay_pause_ms: Whole<1, 60_000>,
+    /// The most bytes of records that wait with their customers behind, in each partition.
+    pub behind_bytes: Size,
     /// Customers whose balances are held against their usage in a second; 0: none.
     pub audit_per_second: Whole<0, 1_000>,
 }
@@ -267,6 +271,8 @@ impl Default for Worker {
             batch_records: Whole::new(10_000),
             batch_bytes: Size::mebibytes(16),
             cache_bytes: Size::mebibytes(128),
+            replay_pause_ms: Whole::new(100),
+            behind_bytes: Size::mebibytes(16),
             audit_per_second: Whole::new(1),
         }
     }

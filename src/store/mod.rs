@@ -20,9 +20,9 @@ use async_trait::async_trait;
 
 pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter};
 pub use rows::{
-    AlertRow, AlertsOffset, BillRunOfPartition, Commit, DeadLetterRow, Deployment, HeldSelection, LedgerKey, LedgerRow,
-    NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, RepairRequest, Repaired, ReversalRow,
-    Selection, Settled, StoredAhead, Taken, UsageChange,
+    AlertRow, AlertsOffset, Behind, BillRunOfPartition, Commit, DeadLetterRow, Deployment, HeldSelection, LedgerKey,
+    LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, RepairRequest, Repaired,
+    ReversalRow, Selection, Settled, StoredAhead, Taken, Unfinished, UsageChange,
 };
 pub use snapshot::Snapshot;
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::domain::{
-    AccountImage, AssignmentRow, BillRunRow, BucketRow, CustomerRow, Instant, LineRow, Partitioner, Position,
+    AccountImage, AssignmentRow, BillRunRow, BucketRow, CustomerRow, Draw, Instant, LineRow, Partitioner, Position,
     StoredRow, Totals, UsageState,
 };
 
@@ -38,6 +38,20 @@ pub struct Offsets {
     pub assignments: i64,
 }
 
+impl Offsets {
+    /// The earlier of both, topic by topic.
+    #[must_use]
+    pub fn earlier(self, other: Offsets) -> Offsets {
+        Offsets { usage: self.usage.min(other.usage), assignments: self.assignments.min(other.assignments) }
+    }
+
+    /// The later of both, topic by topic.
+    #[must_use]
+    pub fn later(self, other: Offsets) -> Offsets {
+        Offsets { usage: self.usage.max(other.usage), assignments: self.assignments.max(other.assignments) }
+    }
+}
+
 /// A partition pair as its new owner takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
@@ -53,8 +67,39 @@ pub struct Taken {
     pub bill_runs: Vec<BillRunRow>,
     /// Customers, each with a bill run that is being stored, whose rows of it are stored ahead of their turn.
     pub stored_ahead: Vec<StoredAhead>,
+    /// Customers whose records are applied later than the others'.
+    pub behind: Vec<Behind>,
     /// Sources that have a number: `sources[n]` has number n + 1.
     pub sources: Vec<String>,
+}
+
+impl Taken {
+    /// Where to read on: the earliest offsets of which a record may not be applied.
+    pub fn read_from(&self) -> Offsets {
+        self.behind.iter().fold(self.offsets, |first, behind| first.earlier(behind.offsets))
+    }
+}
+
+/// A customer whose records are applied later than the others' of the partition, since known usage is folded again
+/// meanwhile, in steps. Until then everything known of it is as it was before those records, but for the draws of its
+/// ledger rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Behind {
+    /// Which customer.
+    pub customer: i64,
+    /// From where on the customer's records are not applied.
+    pub offsets: Offsets,
+    /// What is said of the fold, once it has written.
+    pub unfinished: Option<Unfinished>,
+}
+
+/// A fold of a customer's usage that is not finished.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unfinished {
+    /// From this place on the ledger's rows may have draws that the buckets do not know of.
+    pub from: Position,
+    /// What usage from there on drew, as the buckets know it, in order of slots.
+    pub drawn: Vec<Draw>,
 }
 
 /// A customer whose rows of a bill run are stored ahead of its turn, since it changed while the run was being stored.
@@ -227,6 +272,10 @@ pub struct Commit {
     pub stored_rows: Vec<StoredRow>,
     /// Customers stored ahead of their turn.
     pub stored_ahead: Vec<StoredAhead>,
+    /// Customers that are left behind, or stand elsewhere behind than before.
+    pub behind: Vec<Behind>,
+    /// Customers that are not behind any more.
+    pub caught_up: Vec<i64>,
     /// Buckets that have no row yet.
     pub new_buckets: Vec<OfCustomer<BucketRow>>,
     /// Buckets whose allowance, remaining or mark changed.

@@ -16,6 +16,10 @@ pub trait Snapshot: Send {
     /// A customer's account, if it is known.
     async fn account(&mut self, partition: i32, customer: i64) -> Result<Option<AccountImage>, StoreError>;
 
+    /// Whether the customer is behind and a fold of its usage is not finished, so that its ledger's draws and its buckets
+    /// cannot be held against each other now.
+    async fn is_unfinished(&mut self, partition: i32, customer: i64) -> Result<bool, StoreError>;
+
     /// Up to `limit` ledger rows of a customer after a position, in order.
     async fn usage_after(
         &mut self,

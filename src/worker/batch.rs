@@ -33,6 +33,8 @@ pub(super) struct Origin {
     key_length: u32,
     absent: (bool, bool),
     headers: u32,
+    /// Whom it is about; `None` for one that was refused, and for a bill run.
+    customer: Option<i64>,
 }
 
 /// Usage of a batch.
@@ -109,11 +111,12 @@ impl Batch {
         let origin = self.note_origin(input, offset, record);
         self.next[input as usize] = Some(offset + 1);
         let taken = match input {
-            Input::Usage => events::decode_usage(record, rules).map(|fact| self.push_usage(&fact, origin)),
+            Input::Usage => events::decode_usage(record, rules).map(|fact| Some(self.push_usage(&fact, origin))),
             Input::Assignments => events::decode_assignment(record, rules).map(|fact| self.push_fact(fact, origin)),
         };
-        if let Err(refusal) = taken {
-            self.refused.push((origin, refusal));
+        match taken {
+            Ok(customer) => self.origins[origin as usize].customer = customer,
+            Err(refusal) => self.refused.push((origin, refusal)),
         }
     }
 
@@ -123,9 +126,49 @@ impl Batch {
         self.bill_runs.push(BatchBillRun { fact, origin: None });
     }
 
+    /// Whether it brings a fact about a bill run, by the topic or not.
+    pub(super) fn brings_bill_run(&self) -> bool {
+        !self.bill_runs.is_empty()
+    }
+
     /// Whether a fact about a bill run came in by the topic.
     pub(super) fn has_bill_run(&self) -> bool {
         self.bill_runs.iter().any(|of| of.origin.is_some())
+    }
+
+    /// Its records, in their order of arrival: the input, the offset, and the customer of those that name one.
+    pub fn records(&self) -> Vec<(Input, i64, Option<i64>)> {
+        self.origins.iter().map(|origin| (origin.input, origin.offset, origin.customer)).collect()
+    }
+
+    /// Takes in a record of another batch.
+    fn push_from(&mut self, other: &Batch, at: usize, rules: &Rules) {
+        let origin = &other.origins[at];
+        let (key, value) = other.key_and_value(origin);
+        let headers = other.headers[origin.headers as usize].iter();
+        let record = Record {
+            partition: other.partition,
+            timestamp: origin.timestamp,
+            key,
+            value,
+            headers: headers.map(|(name, value)| (name.as_str(), value.as_deref())),
+        };
+        self.push(origin.input, origin.offset, &record, rules);
+    }
+
+    /// The same records in the batches that `choose` names for each, by its place; it is left out where that is `None`.
+    /// What did not come by a topic, and how far the topics are read, stays with the first batch.
+    pub(super) fn divide(self, rules: &Rules, batches: &mut [&mut Batch], choose: impl Fn(usize) -> Option<usize>) {
+        for at in 0..self.origins.len() {
+            if let Some(batch) = choose(at) {
+                batches[batch].push_from(&self, at, rules);
+            }
+        }
+        let first = &mut batches[0];
+        for (next, read) in first.next.iter_mut().zip(self.next) {
+            *next = (*next).max(read);
+        }
+        first.bill_runs.extend(self.bill_runs.into_iter().filter(|of| of.origin.is_none()));
     }
 
     /// The same records in their order, in batches that keep each fact about a bill run apart: it is applied in a
@@ -136,21 +179,12 @@ impl Batch {
         }
         let runs: Vec<u32> = self.bill_runs.iter().filter_map(|of| of.origin).collect();
         let (mut parts, mut open) = (Vec::new(), Batch::new(self.partition));
-        for (at, origin) in (0u32..).zip(&self.origins) {
-            let alone = runs.contains(&at);
+        for at in 0..self.origins.len() {
+            let alone = runs.iter().any(|run| *run as usize == at);
             if alone && !open.is_empty() {
                 parts.push(std::mem::replace(&mut open, Batch::new(self.partition)));
             }
-            let (key, value) = self.key_and_value(origin);
-            let headers = self.headers[origin.headers as usize].iter();
-            let record = Record {
-                partition: self.partition,
-                timestamp: origin.timestamp,
-                key,
-                value,
-                headers: headers.map(|(name, value)| (name.as_str(), value.as_deref())),
-            };
-            open.push(origin.input, origin.offset, &record, rules);
+            open.push_from(&self, at, rules);
             if alone {
                 parts.push(std::mem::replace(&mut open, Batch::new(self.partition)));
             }
@@ -161,7 +195,8 @@ impl Batch {
         parts
     }
 
-    fn push_usage(&mut self, fact: &UsageFact<'_>, origin: u32) {
+    /// Takes usage or a reversal in; returns whose it is.
+    fn push_usage(&mut self, fact: &UsageFact<'_>, origin: u32) -> i64 {
         match fact {
             UsageFact::Recorded(recorded) => {
                 let usage = recorded.usage();
@@ -172,6 +207,7 @@ impl Batch {
                 let body = start..end(&self.bytes);
                 let Usage { charging_type, quantity, .. } = usage;
                 self.usage.push(BatchUsage { key, source, charging_type, quantity, body, origin });
+                recorded.customer
             }
             UsageFact::Reversed(reversal) => {
                 let position = Position { start: reversal.start, key: EventKey::new(&reversal.source, &reversal.id) };
@@ -181,18 +217,22 @@ impl Batch {
                     id: reversal.id.clone().into_owned(),
                     origin,
                 });
+                reversal.customer
             }
         }
     }
 
-    fn push_fact(&mut self, fact: AssignmentFact, origin: u32) {
+    /// Takes a fact in; returns whom it is about, unless that is a bill run.
+    fn push_fact(&mut self, fact: AssignmentFact, origin: u32) -> Option<i64> {
         match fact {
             AssignmentFact::Reference { customer, version, fact } => {
                 self.references.push(BatchReference { customer, version, fact, origin });
+                Some(customer)
             }
             AssignmentFact::BillRun { version, run } => {
                 let fact = RunFact { version, run, closings: None };
                 self.bill_runs.push(BatchBillRun { fact, origin: Some(origin) });
+                None
             }
         }
     }
@@ -224,6 +264,7 @@ impl Batch {
             key_length,
             absent: (record.key.is_none(), record.value.is_none()),
             headers,
+            customer: None,
         });
         u32::try_from(self.origins.len() - 1).expect("a batch is bounded")
     }
@@ -263,6 +304,15 @@ impl Batch {
         Offsets {
             usage: self.next[Input::Usage as usize].unwrap_or(from.usage),
             assignments: self.next[Input::Assignments as usize].unwrap_or(from.assignments),
+        }
+    }
+
+    /// The first offsets in it; those given, for a topic of which it has none.
+    pub(super) fn first(&self, otherwise: Offsets) -> Offsets {
+        let first = |input: Input| self.origins.iter().filter(|origin| origin.input == input).map(|o| o.offset).min();
+        Offsets {
+            usage: first(Input::Usage).unwrap_or(otherwise.usage),
+            assignments: first(Input::Assignments).unwrap_or(otherwise.assignments),
         }
     }
 

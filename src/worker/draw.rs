@@ -1,10 +1,11 @@
 //! What the usage of a batch draws: by the fast path while the order of arrival cannot matter, else by a replay
 //! (`domain.md section 5`; how one works is in `replay`).
 
-use rustc_hash::FxHashMap;
+use std::time::Instant as Clock;
 
 use super::batch::Batch;
-use super::partition::{Draft, Partition};
+use super::partition::{Draft, Partition, Prepared};
+use super::replay::Pace;
 use super::runs::Released;
 use super::usage::{Judged, New, TakenBack, read, reversed, unreadable};
 use crate::domain::{Account, Draw, Instant, UsageState, packed};
@@ -19,33 +20,51 @@ pub(super) struct Share<'a> {
     pub(super) unsettled: Option<Instant>,
 }
 
+impl<'a> Share<'a> {
+    /// The share of a batch's only customer.
+    pub(super) fn whole(judged: &'a Judged, unsettled: Option<Instant>) -> Share<'a> {
+        let Judged { new, taken_back, released } = judged;
+        Share { new, taken_back, released, unsettled }
+    }
+}
+
 /// Bytes of the commit that follow the batch's packed usage.
+#[derive(Debug)]
 pub(super) struct Tail {
     start: u32,
     bytes: Vec<u8>,
 }
 
 impl Tail {
+    /// An empty one, with room for the draws of so many events.
+    pub(super) fn after(batch: &Batch, events: usize) -> Tail {
+        let start = u32::try_from(batch.bytes.len()).expect("a batch is bounded");
+        Tail { start, bytes: Vec::with_capacity(events * 8) }
+    }
+
+    pub(super) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     fn end(&self) -> u32 {
         self.start + u32::try_from(self.bytes.len()).expect("a batch is bounded")
     }
 }
 
 impl Partition {
-    /// Draws what the batch's new usage takes, gives back what it takes back, and puts both into the commit.
+    /// Draws what the batch's new usage takes, gives back what it takes back, and puts both into the commit. Returns the
+    /// customers for whom that takes longer than `until`, for whom it is not done.
     pub(super) async fn draw(
         &mut self,
         batch: &Batch,
-        accounts: &mut [Account],
-        unsettled: &FxHashMap<i64, Instant>,
-        judged: &Judged,
-        draft: &mut Draft,
-    ) -> Result<(), StoreError> {
-        let start = u32::try_from(batch.bytes.len()).expect("a batch is bounded");
-        let mut tail = Tail { start, bytes: Vec::with_capacity(judged.new.len() * 8) };
+        prepared: &mut Prepared,
+        until: Option<Clock>,
+    ) -> Result<Vec<i64>, StoreError> {
+        let Prepared { accounts, unsettled, judged, draft, tail } = prepared;
         draft.commit.usage.reserve(judged.new.len());
         let (mut new, mut taken_back) = (judged.new.as_slice(), judged.taken_back.as_slice());
         let mut released = judged.released.as_slice();
+        let mut long = Vec::new();
         for account in accounts {
             let customer = account.customer();
             let share = Share {
@@ -54,21 +73,47 @@ impl Partition {
                 released: split_front(&mut released, |released| released.key.customer == customer),
                 unsettled: unsettled.get(&customer).copied(),
             };
-            let mark = (draft.commit.usage.len(), draft.commit.usage_changes.len(), tail.bytes.len());
-            let in_order = share.unsettled.is_some() || !share.released.is_empty();
-            if in_order || !self.draw_fast(batch, account, &share, draft, &mut tail)? {
-                draft.commit.usage.truncate(mark.0);
-                draft.commit.usage_changes.truncate(mark.1);
-                tail.bytes.truncate(mark.2);
-                self.replay(batch, account, &share, draft, &mut tail).await?;
+            if self.draw_fast(batch, account, &share, draft, tail)? {
+                continue;
+            }
+            if !long.is_empty() {
+                long.push(customer);
+                continue;
+            }
+            let Some(mut replay) = self.begin_replay(batch, account, &share, None, draft, tail)? else { continue };
+            let pace = Pace { until, changes: usize::MAX };
+            if self.replay(&mut replay, batch, account, &share, draft, tail, pace).await? {
+                draft.commit.usage_changes.append(&mut replay.changes);
+            } else {
+                long.push(customer);
             }
         }
-        draft.commit.bytes = tail.bytes;
-        Ok(())
+        Ok(long)
     }
 
-    /// False when something of it needs a replay.
-    fn draw_fast(
+    /// False when something of it needs a replay; then nothing of it is done.
+    pub(super) fn draw_fast(
+        &mut self,
+        batch: &Batch,
+        account: &mut Account,
+        share: &Share<'_>,
+        draft: &mut Draft,
+        tail: &mut Tail,
+    ) -> Result<bool, StoreError> {
+        if share.unsettled.is_some() || !share.released.is_empty() {
+            return Ok(false);
+        }
+        let mark = (draft.commit.usage.len(), draft.commit.usage_changes.len(), tail.bytes.len());
+        let fast = self.try_fast(batch, account, share, draft, tail)?;
+        if !fast {
+            draft.commit.usage.truncate(mark.0);
+            draft.commit.usage_changes.truncate(mark.1);
+            tail.bytes.truncate(mark.2);
+        }
+        Ok(fast)
+    }
+
+    fn try_fast(
         &mut self,
         batch: &Batch,
         account: &mut Account,

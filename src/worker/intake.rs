@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::batch::{Batch, Input};
 use super::partition::{Context, Partition};
 use super::task::{Shared, TaskEnd, Tools, Work, work};
-use crate::events::{Record, Rules};
+use crate::events::Record;
 use crate::store::Offsets;
 use crate::stream::{self, Sink, Start};
 
@@ -66,7 +66,6 @@ struct Slot {
 /// The consumer thread's way to the partitions' tasks.
 pub(super) struct Intake {
     pub(super) context: Arc<Context>,
-    pub(super) rules: Rules,
     pub(super) limits: BatchLimits,
     pub(super) stream: stream::Options,
     pub(super) runtime: Handle,
@@ -80,7 +79,6 @@ pub(super) struct Intake {
 impl Intake {
     pub(super) fn new(
         context: Arc<Context>,
-        rules: Rules,
         limits: BatchLimits,
         stream: stream::Options,
         owned: Owned,
@@ -88,19 +86,16 @@ impl Intake {
     ) -> Intake {
         let runtime = Handle::current();
         let (slots, resting) = (BTreeMap::new(), BTreeMap::new());
-        Intake { context, rules, limits, stream, runtime, owned, tools, slots, resting }
+        Intake { context, limits, stream, runtime, owned, tools, slots, resting }
     }
 
     /// Takes a partition pair from the store and starts its task.
     fn start(&mut self, partition: i32) -> Result<Start, String> {
         let taken = self.runtime.block_on(self.context.store.take(partition)).map_err(|error| error.to_string())?;
+        let Offsets { usage, assignments } = taken.read_from();
         let rested = self.resting.remove(&partition).and_then(|mut rested| rested.resume(&taken).then_some(rested));
         let kept = if rested.is_some() { ", with the accounts in memory" } else { "" };
-        info!(
-            "partition {partition}: taken with epoch {}, from offsets {} and {}{kept}",
-            taken.epoch, taken.offsets.usage, taken.offsets.assignments
-        );
-        let Offsets { usage, assignments } = taken.offsets;
+        info!("partition {partition}: taken with epoch {}, from offsets {usage} and {assignments}{kept}", taken.epoch);
         let owned = rested.unwrap_or_else(|| Partition::new(self.context.clone(), partition, taken));
         let shared = Arc::new(Shared::new(&owned));
         let (queue, waiting) = mpsc::channel(4);
@@ -206,7 +201,7 @@ impl Sink for Intake {
             value: message.payload(),
             headers: headers.iter().copied(),
         };
-        slot.open.push(input, message.offset(), &record, &self.rules);
+        slot.open.push(input, message.offset(), &record, &self.context.rules);
         slot.given[input as usize] = message.offset() + 1;
         if input == Input::Assignments && slot.facts_until.is_some_and(|until| message.offset() + 1 >= until) {
             slot.facts_until = None;

@@ -1,12 +1,14 @@
 //! The worker: Kafka to balances. A consumer thread, a task for each partition pair, one transaction for each batch.
 //!
 //! `batch` holds records as they come, `partition` makes commits of them (`usage` says what is new, `draw` what it
-//! draws, `replay` what known usage draws then, `runs` what bill runs do), `task` runs one partition, `intake` stands between the consumer thread and the tasks. This module starts it
-//! all and watches over it.
+//! draws, `replay` what known usage draws then, `behind` how that goes on while others are served, `runs` what bill runs
+//! do), `task` runs one partition, `intake` stands between the consumer thread and the tasks. This module starts it all
+//! and watches over it.
 
 mod alerts;
 mod audit;
 mod batch;
+mod behind;
 mod cache;
 mod draw;
 mod intake;
@@ -30,7 +32,6 @@ pub use intake::BatchLimits;
 pub use partition::{Applied, Context, Partition};
 pub use refold::{Differences, refold};
 
-use crate::events::Rules;
 use crate::stream::{self, Control, Notices};
 use crate::telemetry::Health;
 use crate::telemetry::metrics::BROKER;
@@ -44,8 +45,6 @@ use watch::Watch;
 pub struct Options {
     /// What its partitions share.
     pub context: Arc<Context>,
-    /// What a record must keep.
-    pub rules: Rules,
     /// Limits of its batches.
     pub limits: BatchLimits,
     /// Its way to Kafka.
@@ -60,7 +59,7 @@ pub struct Options {
 
 /// Runs until `control` stops it or going on would not help; the error is one line.
 pub async fn run(options: Options, control: Control) -> Result<(), String> {
-    let Options { context, rules, limits, stream, audit_per_second, raised, health } = options;
+    let Options { context, limits, stream, audit_per_second, raised, health } = options;
     let owned = Owned::default();
     let metrics = Arc::new(Metrics::new(&context.topics));
     let bill_runs = Arc::new(Notify::new());
@@ -72,10 +71,9 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
         bill_runs: bill_runs.clone(),
         batches: Arc::default(),
         control: control.clone(),
-        rules,
     };
     let partitions = context.partitions;
-    let intake = Intake::new(context.clone(), rules, limits, stream.clone(), owned.clone(), tools);
+    let intake = Intake::new(context.clone(), limits, stream.clone(), owned.clone(), tools);
     let notices: Arc<dyn Notices> = Arc::new(Told(health.clone()));
     let (thread_stream, thread_control) = (stream.clone(), control.clone());
     let mut thread = tokio::task::spawn_blocking(move || {

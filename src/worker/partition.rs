@@ -4,19 +4,25 @@
 //! then says what became of the records. After any error nothing in memory is to be trusted: the owner drops the
 //! `Partition` and takes the pair anew.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant as Clock};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
 
 use super::alerts::Envelope;
 use super::batch::{Batch, Cause, Outcomes};
+use super::behind::Trailing;
 use super::cache::Cache;
+use super::draw::Tail;
 use super::runs::{HeldUsage, LedgerCause};
+use super::usage::Judged;
 use crate::domain::{
     Account, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken, Threshold, Totals, Turn,
     Waterfall,
 };
+use crate::events::Rules;
 use crate::store::{self, AlertRow, Commit, CommitError, OfCustomer, Offsets, Store, StoreError, StoredAhead};
 use crate::telemetry::Health;
 
@@ -47,8 +53,14 @@ pub struct Context {
     pub cache_bytes: usize,
     /// Ledger rows that a replay reads at once.
     pub replay_page: usize,
+    /// How long a partition folds known usage again at a time, while the records of its other customers wait.
+    pub replay_pause: Duration,
+    /// Bytes of records of customers behind that one partition keeps in memory.
+    pub behind_bytes: usize,
     /// Customers whose rows of a closing bill run are stored at once.
     pub storing_customers: usize,
+    /// What a record must keep.
+    pub rules: Rules,
     /// Where it says how the store is.
     pub health: Health,
 }
@@ -58,7 +70,12 @@ pub struct Partition {
     pub(super) context: Arc<Context>,
     pub(super) partition: i32,
     pub(super) epoch: i64,
+    /// The next offsets to apply, but for customers behind.
     pub(super) offsets: Offsets,
+    /// The next offsets to read: those to apply, once all of customers behind is read again.
+    pub(super) read: Offsets,
+    /// Customers behind, by their ids.
+    pub(super) trailing: BTreeMap<i64, Trailing>,
     pub(super) outbox_number: i64,
     pub(super) totals: Totals,
     pub(super) bill_runs: BillRuns,
@@ -85,6 +102,16 @@ pub struct Applied {
     pub replayed_events: u64,
 }
 
+/// A batch as far as it is judged: what is left is to draw.
+pub(super) struct Prepared {
+    pub(super) accounts: Vec<Account>,
+    /// Customers whose known usage may draw otherwise, with from when on.
+    pub(super) unsettled: FxHashMap<i64, Instant>,
+    pub(super) judged: Judged,
+    pub(super) draft: Draft,
+    pub(super) tail: Tail,
+}
+
 /// What a batch is made into, before it is written.
 #[derive(Default)]
 pub(super) struct Draft {
@@ -99,12 +126,16 @@ pub(super) struct Draft {
 impl Partition {
     /// A partition pair as the store gave it.
     pub fn new(context: Arc<Context>, partition: i32, taken: store::Taken) -> Partition {
+        let read = taken.read_from();
+        let trailing = taken.behind.into_iter().map(|row| (row.customer, Trailing::stored(row, partition))).collect();
         let sources = taken.sources.into_iter().zip(1..).collect();
         Partition {
             context,
             partition,
             epoch: taken.epoch,
             offsets: taken.offsets,
+            read,
+            trailing,
             outbox_number: taken.outbox_number,
             totals: taken.totals,
             bill_runs: BillRuns::restore(taken.bill_runs),
@@ -118,9 +149,9 @@ impl Partition {
     }
 
     /// Whether `taken` follows one's own last commit, so that what is in memory is still true. Then goes on with its
-    /// epoch.
+    /// epoch. With customers behind it is not, since their records are read again.
     pub fn resume(&mut self, taken: &store::Taken) -> bool {
-        let own = taken.epoch == self.epoch + 1 && taken.offsets == self.offsets;
+        let own = taken.epoch == self.epoch + 1 && taken.offsets == self.offsets && !self.is_behind();
         if own {
             self.epoch = taken.epoch;
         }
@@ -132,9 +163,9 @@ impl Partition {
         self.partition
     }
 
-    /// The next offsets to consume.
+    /// The earliest offsets of which a record may not be applied.
     pub fn offsets(&self) -> Offsets {
-        self.offsets
+        self.trailing.values().fold(self.offsets, |first, trailing| first.earlier(trailing.row.offsets))
     }
 
     /// The number of the last alert raised.
@@ -162,33 +193,76 @@ impl Partition {
         self.cache.clear();
     }
 
-    /// Applies a batch in one commit.
+    /// Applies a batch in one commit. Records of customers behind, and of customers whose usage would have to be folded
+    /// again for too long, are taken out of it and applied by [`Partition::catch_up`].
+    ///
+    /// # Panics
+    ///
+    /// When the batch must wait ([`Partition::must_catch_up`]).
     pub async fn apply(&mut self, batch: &mut Batch) -> Result<Applied, CommitError> {
+        assert!(!self.must_catch_up(batch), "customers behind catch up before a bill run comes in");
+        if self.is_behind() {
+            self.set_aside(batch);
+        }
+        loop {
+            let next = batch.next(self.offsets).later(self.offsets);
+            if batch.is_empty() && next == self.offsets {
+                return Ok(Applied::default());
+            }
+            let until = (!batch.brings_bill_run()).then(|| Clock::now() + self.context.replay_pause);
+            let mut prepared = self.prepare(batch, None).await?;
+            let long = self.draw(batch, &mut prepared, until).await?;
+            if long.is_empty() {
+                let applied = self.conclude(batch, prepared, next).await?;
+                self.read = self.read.later(next);
+                return Ok(applied);
+            }
+            self.leave_behind(&long);
+            self.set_aside(batch);
+        }
+    }
+
+    /// Judges a batch. `behind` is the customer whose records it holds, when that is one behind.
+    pub(super) async fn prepare(&mut self, batch: &mut Batch, behind: Option<i64>) -> Result<Prepared, CommitError> {
         let mut draft = Draft::default();
         for (origin, refusal) in std::mem::take(&mut batch.refused) {
             self.refuse(batch, origin, refusal, &mut draft);
         }
         batch.usage.sort_unstable_by_key(|usage| (usage.key, usage.origin));
         let mut held = self.before_bill_run(batch).await?;
-        let mut accounts = self.accounts_of(batch, &held).await?;
+        let mut accounts = self.accounts_of(batch, &held, behind).await?;
         self.store_ahead(&accounts, &mut draft);
         let run = self.take_bill_run(batch, &mut draft);
         let (unsettled, moved) = self.take_references(batch, &mut accounts, &mut draft);
         let mut judged = self.judge(batch, &mut accounts, &mut draft).await?;
         held.extend(self.held_of(moved).await?);
         self.release(batch, held, run, &mut accounts, &mut judged, &mut draft)?;
-        self.draw(batch, &mut accounts, &unsettled, &judged, &mut draft).await?;
+        let tail = Tail::after(batch, judged.new.len());
+        Ok(Prepared { accounts, unsettled, judged, draft, tail })
+    }
+
+    /// Writes what a batch has become.
+    pub(super) async fn conclude(
+        &mut self,
+        batch: &mut Batch,
+        prepared: Prepared,
+        next: Offsets,
+    ) -> Result<Applied, CommitError> {
+        let Prepared { mut accounts, mut draft, tail, .. } = prepared;
+        draft.commit.bytes = tail.into_bytes();
         for account in &mut accounts {
             account.finish(&self.context.thresholds, &mut draft.changes);
         }
         let Draft { mut commit, changes, mut applied, totals, causes } = draft;
         applied.alerts = changes.alerts.len();
+        commit.next = next;
         self.fill(batch, changes, totals, &causes, &mut commit);
         self.context.patiently(|| self.context.store.commit(&commit)).await?;
         self.offsets = commit.next;
         self.outbox_number = commit.outbox_number;
         self.totals = commit.totals;
         self.note_stored(&commit);
+        self.note_behind(&commit);
         self.sources.extend(commit.sources.into_iter().map(|(number, source)| (source, number)));
         self.cache.put(accounts.into_iter(), self.context.cache_bytes);
         Ok(applied)
@@ -203,12 +277,18 @@ impl Partition {
     }
 
     /// The accounts that the batch is about, and those of held usage, by customer.
-    async fn accounts_of(&mut self, batch: &Batch, held: &[HeldUsage]) -> Result<Vec<Account>, StoreError> {
+    async fn accounts_of(
+        &mut self,
+        batch: &Batch,
+        held: &[HeldUsage],
+        behind: Option<i64>,
+    ) -> Result<Vec<Account>, StoreError> {
         let mut customers: Vec<i64> = batch.usage.iter().map(|usage| usage.key.customer).collect();
         customers.dedup();
         customers.extend(batch.reversals.iter().map(|reversal| reversal.key.customer));
         customers.extend(batch.references.iter().map(|reference| reference.customer));
         customers.extend(held.iter().map(|held| held.key.customer));
+        customers.extend(behind);
         customers.sort_unstable();
         customers.dedup();
         let mut accounts = Vec::with_capacity(customers.len());
@@ -282,7 +362,7 @@ impl Partition {
         commit.partition = self.partition;
         commit.epoch = self.epoch;
         commit.from = self.offsets;
-        commit.next = batch.next(self.offsets);
+        commit.behind.extend(self.newly_behind());
         commit.totals = self.totals;
         commit.totals += totals;
         for kind in 0..3 {

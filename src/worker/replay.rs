@@ -3,46 +3,88 @@
 //! The ledger is read from there on twice: once to sum up what its usage drew, which says what the buckets held at that
 //! place, and once to fold it again, new usage in its place. What fits one page is read once only. The fold ends as soon
 //! as nothing later can draw otherwise; in memory there is never more than a page, beside the rows that changed.
+//!
+//! A replay goes on page by page until its pace bids it stop; whoever drives it says what happens in between.
 
 use std::collections::VecDeque;
+use std::time::Instant as Clock;
 
 use super::batch::Batch;
 use super::draw::{Share, Tail, draws_of, split_front, taken_back};
 use super::partition::{Draft, Partition};
 use super::usage::{New, read};
 use crate::domain::{Account, Draw, Position, SlotSums, UsageState, packed};
-use crate::store::{LedgerKey, LedgerRow, StoreError, UsageChange};
+use crate::store::{LedgerKey, LedgerRow, StoreError, Unfinished, UsageChange};
 
-/// What a replay is about, beside the account.
-struct Course<'a> {
-    /// New usage that is not folded yet.
-    new: &'a [New],
+/// A replay under way.
+#[derive(Debug)]
+pub(super) struct Replay {
+    /// Where it began.
+    from: Position,
+    /// What the ledger's usage from there on drew of each bucket, as the account knows it.
+    drawn: SlotSums,
+    /// While that is being summed up: the last place read, and the place before which the sum ends, if not at the end.
+    summing: Option<(Option<Position>, Option<Position>)>,
+    /// The lines of usage that begins or ceases to count, sorted.
+    lines: Vec<i64>,
+    pages: Pages,
+    /// How much of the new usage is folded.
+    folded: usize,
     /// The last place at which the batch changes what counts.
     last_change: Option<Position>,
     /// How much more each bucket has than it had at the same place before.
     more: SlotSums,
+    /// Whether it is worth asking for the end: what differs has changed since it was asked last.
+    due: bool,
+    /// Ledger rows that draw otherwise now.
+    pub(super) changes: Vec<UsageChange>,
 }
 
-impl Course<'_> {
+impl Replay {
     fn add(&mut self, draws: &[Draw], sign: i64) {
         for draw in draws {
             *self.more.entry(draw.slot).or_default() += sign * draw.amount.millionths();
         }
     }
+
+    /// What a store must know of it before it writes the first of its changes.
+    pub(super) fn unfinished(&self) -> Unfinished {
+        let draw =
+            |(slot, sum): (&i32, &i64)| Draw { slot: *slot, amount: crate::domain::Quantity::from_millionths(*sum) };
+        let mut drawn: Vec<Draw> = self.drawn.iter().map(draw).collect();
+        drawn.sort_unstable_by_key(|draw| draw.slot);
+        Unfinished { from: self.from, drawn }
+    }
+}
+
+/// When a replay stops for a while.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Pace {
+    /// At this time; never without one.
+    pub(super) until: Option<Clock>,
+    /// Once so many rows have changed.
+    pub(super) changes: usize,
+}
+
+impl Pace {
+    fn is_over(&self, replay: &Replay) -> bool {
+        self.until.is_some_and(|until| Clock::now() >= until) || replay.changes.len() >= self.changes
+    }
 }
 
 impl Partition {
-    /// Folds the customer's usage again as far as the batch changes what it draws.
-    pub(super) async fn replay(
-        &mut self,
+    /// Begins to fold the customer's usage again as far as the batch changes what it draws; `unfinished` is what an
+    /// earlier fold left. `None` when nothing that counts is new and nothing counts no more: then all is done.
+    pub(super) fn begin_replay(
+        &self,
         batch: &Batch,
         account: &mut Account,
         share: &Share<'_>,
+        unfinished: Option<&Unfinished>,
         draft: &mut Draft,
         tail: &mut Tail,
-    ) -> Result<(), StoreError> {
+    ) -> Result<Option<Replay>, StoreError> {
         draft.applied.replays += 1;
-        let customer = account.customer();
         let counted = || share.new.iter().filter(|new| new.state == UsageState::Counted);
         let position_of = |new: &New| batch.usage[new.at as usize].key.position;
         let changes = || {
@@ -51,19 +93,18 @@ impl Partition {
             let released = share.released.iter().map(|released| released.key.position);
             counted().map(position_of).chain(known).chain(released)
         };
-        let from = changes().chain(share.unsettled.map(Position::first_at)).min();
+        let first = changes().chain(share.unsettled.map(Position::first_at));
+        let from = first.chain(unfinished.map(|unfinished| unfinished.from)).min();
         for back in share.taken_back {
             draft.commit.usage_changes.push(taken_back(back));
         }
         let Some(from) = from else {
-            // Nothing that counts is new and nothing counts no more.
             for new in share.new {
                 self.add_usage(batch, new, &[], draft, tail);
                 account.note_usage(position_of(new).start);
             }
-            return Ok(());
+            return Ok(None);
         };
-        let (mut pages, drawn_since) = self.drawn_since(customer, from).await?;
         let mut lines: Vec<i64> = counted().map(|new| batch.unpacked(new.at).upi).collect();
         for back in share.taken_back {
             lines.push(read(back.key, &back.row)?.upi);
@@ -71,67 +112,99 @@ impl Partition {
         lines.extend(share.released.iter().map(|released| released.upi));
         lines.sort_unstable();
         lines.dedup();
-        account.begin_replay(from, &drawn_since, &lines);
-        for back in share.taken_back {
-            account.note_reversed(back.key.position, &draws_of(back.key, &back.row)?, back.cause);
+        let mut drawn = SlotSums::default();
+        for draw in unfinished.iter().flat_map(|unfinished| &unfinished.drawn) {
+            drawn.insert(draw.slot, draw.amount.millionths());
         }
-        // Where other reference facts hold, later usage may draw otherwise in ways that sums do not show.
-        let last_change = if share.unsettled.is_some() { None } else { changes().max() };
-        let mut course = Course { new: share.new, last_change, more: SlotSums::default() };
-        // Whether it is worth asking for the end: what differs has changed since it was asked last.
-        let mut due = true;
-        'fold: while let Some(rows) = pages.next(self, customer).await? {
-            for row in &rows {
-                let earlier = |new: &New| position_of(new) < row.position;
-                for new in split_front(&mut course.new, earlier) {
-                    self.fold_new(batch, account, new, &mut course, draft, tail);
-                }
-                due |= self.fold_row(account, share, row, &mut course, draft)?;
-                let past = course.last_change.is_some_and(|last| row.position >= last) && course.new.is_empty();
-                if past && due {
-                    due = false;
-                    if account.can_end_replay(row.position, &course.more) {
-                        account.end_replay(row.position, &course.more);
-                        break 'fold;
-                    }
-                }
-            }
-        }
-        for new in std::mem::take(&mut course.new) {
-            self.fold_new(batch, account, new, &mut course, draft, tail);
-        }
-        for new in share.new {
-            account.note_usage(position_of(new).start);
-        }
-        self.find_lines(account, from).await
+        // Where other reference facts hold, or the ledger's draws are not those of the buckets, later usage may draw
+        // otherwise in ways that sums do not show.
+        let in_sums = share.unsettled.is_none() && unfinished.is_none();
+        Ok(Some(Replay {
+            from,
+            drawn,
+            summing: Some((from.before(), unfinished.map(|unfinished| unfinished.from))),
+            lines,
+            pages: Pages { read: VecDeque::new(), after: from.before(), ended: false },
+            folded: 0,
+            last_change: if in_sums { changes().max() } else { None },
+            more: SlotSums::default(),
+            due: true,
+            changes: Vec::new(),
+        }))
     }
 
-    /// What the ledger's usage from a place on drew of each bucket, and its rows for the fold.
-    async fn drawn_since(&self, customer: i64, from: Position) -> Result<(Pages, SlotSums), StoreError> {
-        let mut sums = SlotSums::default();
-        let before = from.before();
-        let mut pages = Pages { read: VecDeque::new(), after: before, ended: false };
-        let (mut after, mut first) = (before, true);
+    /// Goes on with a replay, at least by a page; true when all of it is folded. What fits one page is never left half
+    /// done.
+    #[expect(clippy::too_many_arguments, reason = "a replay works on all that a batch has become")]
+    pub(super) async fn replay(
+        &mut self,
+        replay: &mut Replay,
+        batch: &Batch,
+        account: &mut Account,
+        share: &Share<'_>,
+        draft: &mut Draft,
+        tail: &mut Tail,
+        pace: Pace,
+    ) -> Result<bool, StoreError> {
+        let customer = account.customer();
         loop {
-            let rows = self.usage_after(customer, after).await?;
-            for row in rows.iter().filter(|row| row.state == UsageState::Counted) {
-                let key = LedgerKey { customer, position: row.position };
-                for draw in draws_of(key, row)? {
-                    *sums.entry(draw.slot).or_default() += draw.amount.millionths();
+            if let Some((after, end)) = replay.summing {
+                replay.summing = self.sum_page(replay, customer, after, end).await?.map(|after| (Some(after), end));
+                if replay.summing.is_none() {
+                    account.begin_replay(replay.from, &replay.drawn, &replay.lines);
+                    for back in share.taken_back {
+                        account.note_reversed(back.key.position, &draws_of(back.key, &back.row)?, back.cause);
+                    }
                 }
+            } else if let Some(rows) = replay.pages.next(self, customer).await? {
+                if self.fold_page(replay, &rows, batch, account, share, draft, tail)? {
+                    break;
+                }
+            } else {
+                let rest = &share.new[replay.folded..];
+                replay.folded = share.new.len();
+                for new in rest {
+                    self.fold_new(batch, account, new, replay, draft, tail);
+                }
+                break;
             }
-            let last = rows.len() < self.context.replay_page;
-            after = rows.last().map(|row| row.position).or(after);
-            if first {
-                pages.after = after;
-                pages.ended = last;
-                pages.read.push_back(rows);
-                first = false;
-            }
-            if last {
-                return Ok((pages, sums));
+            if !replay.pages.ended && pace.is_over(replay) {
+                return Ok(false);
             }
         }
+        for new in share.new {
+            account.note_usage(batch.usage[new.at as usize].key.position.start);
+        }
+        self.find_lines(account, replay.from).await?;
+        Ok(true)
+    }
+
+    /// Adds up what a page of the ledger's usage drew; returns the last place of it unless the sum is complete.
+    async fn sum_page(
+        &self,
+        replay: &mut Replay,
+        customer: i64,
+        after: Option<Position>,
+        end: Option<Position>,
+    ) -> Result<Option<Position>, StoreError> {
+        if end.is_some_and(|end| end <= replay.from) {
+            return Ok(None);
+        }
+        let rows = self.usage_after(customer, after).await?;
+        let ended = rows.len() < self.context.replay_page;
+        let before_end = |row: &&LedgerRow| end.is_none_or(|end| row.position < end);
+        for row in rows.iter().filter(before_end).filter(|row| row.state == UsageState::Counted) {
+            let key = LedgerKey { customer, position: row.position };
+            for draw in draws_of(key, row)? {
+                *replay.drawn.entry(draw.slot).or_default() += draw.amount.millionths();
+            }
+        }
+        let last = rows.last().map(|row| row.position);
+        if after == replay.from.before() {
+            replay.pages = Pages { read: VecDeque::new(), after: last.or(after), ended };
+            replay.pages.read.push_back(rows);
+        }
+        Ok(last.filter(|last| !ended && end.is_none_or(|end| *last < end)))
     }
 
     async fn usage_after(&self, customer: i64, after: Option<Position>) -> Result<Vec<LedgerRow>, StoreError> {
@@ -139,12 +212,44 @@ impl Partition {
         self.context.patiently(|| store.usage_after(self.partition, customer, after, page)).await
     }
 
+    /// Folds a page of the ledger, new usage in its place; true when nothing after it can draw otherwise.
+    #[expect(clippy::too_many_arguments, reason = "as for the replay")]
+    fn fold_page(
+        &mut self,
+        replay: &mut Replay,
+        rows: &[LedgerRow],
+        batch: &Batch,
+        account: &mut Account,
+        share: &Share<'_>,
+        draft: &mut Draft,
+        tail: &mut Tail,
+    ) -> Result<bool, StoreError> {
+        for row in rows {
+            let mut rest = &share.new[replay.folded..];
+            let earlier = |new: &New| batch.usage[new.at as usize].key.position < row.position;
+            for new in split_front(&mut rest, earlier) {
+                replay.folded += 1;
+                self.fold_new(batch, account, new, replay, draft, tail);
+            }
+            replay.due |= self.fold_row(account, share, row, replay, draft)?;
+            let past = replay.last_change.is_some_and(|last| row.position >= last) && rest.is_empty();
+            if past && replay.due {
+                replay.due = false;
+                if account.can_end_replay(row.position, &replay.more) {
+                    account.end_replay(row.position, &replay.more);
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     fn fold_new(
         &mut self,
         batch: &Batch,
         account: &mut Account,
         new: &New,
-        course: &mut Course<'_>,
+        replay: &mut Replay,
         draft: &mut Draft,
         tail: &mut Tail,
     ) {
@@ -154,7 +259,7 @@ impl Partition {
             let usage = batch.unpacked(new.at);
             account.fold(&self.context.calendar, &usage, Some(new.at), &mut self.waterfall, &mut draws);
             draft.applied.replayed_events += 1;
-            course.add(&draws, -1);
+            replay.add(&draws, -1);
         }
         self.add_usage(batch, new, &draws, draft, tail);
         self.draws = draws;
@@ -166,14 +271,14 @@ impl Partition {
         account: &mut Account,
         share: &Share<'_>,
         row: &LedgerRow,
-        course: &mut Course<'_>,
+        replay: &mut Replay,
         draft: &mut Draft,
     ) -> Result<bool, StoreError> {
         let key = LedgerKey { customer: account.customer(), position: row.position };
         let was = || draws_of(key, row);
         if share.taken_back.binary_search_by_key(&row.position, |back| back.key.position).is_ok() {
             if row.state == UsageState::Counted {
-                course.add(&was()?, 1);
+                replay.add(&was()?, 1);
             }
             return Ok(true);
         }
@@ -189,10 +294,12 @@ impl Partition {
         packed::pack_draws(&self.draws, &mut self.packed);
         let changed = self.packed != row.draws || released.is_some();
         if changed {
-            course.add(&was()?, 1);
-            course.add(&self.draws, -1);
-            let state = UsageState::Counted;
-            draft.commit.usage_changes.push(UsageChange { key, state, draws: self.packed.clone() });
+            replay.add(&was()?, 1);
+            replay.add(&self.draws, -1);
+            let change = UsageChange { key, state: UsageState::Counted, draws: self.packed.clone() };
+            // What counts only now is written with the rest of the batch, never before.
+            let changes = if released.is_some() { &mut draft.commit.usage_changes } else { &mut replay.changes };
+            changes.push(change);
         }
         Ok(changed)
     }
@@ -220,10 +327,12 @@ impl Partition {
     }
 }
 
-/// The rows of the ledger from a place on, page by page; the first page is there already.
+/// The rows of the ledger from a place on, page by page; the first page may be there already.
+#[derive(Debug)]
 struct Pages {
     read: VecDeque<Vec<LedgerRow>>,
     after: Option<Position>,
+    /// Whether the last page is read.
     ended: bool,
 }
 

@@ -76,7 +76,7 @@ impl Partition {
     }
 
     /// A commit that moves nothing on.
-    fn commit_in_place(&self) -> Commit {
+    pub(super) fn commit_in_place(&self) -> Commit {
         Commit {
             partition: self.partition,
             epoch: self.epoch,

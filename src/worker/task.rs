@@ -12,9 +12,8 @@ use tracing::warn;
 use super::batch::{Batch, Input};
 use super::intake::lock;
 use super::metrics::Metrics;
-use super::partition::Partition;
+use super::partition::{Applied, Partition};
 use crate::domain::BillRunRow;
-use crate::events::Rules;
 use crate::store::{CommitError, Offsets, RepairRequest};
 use crate::stream::Control;
 
@@ -121,8 +120,6 @@ pub(super) struct Tools {
     pub(super) batches: Arc<AtomicUsize>,
     /// Woken when there is room for more records.
     pub(super) control: Control,
-    /// What a record must keep.
-    pub(super) rules: Rules,
 }
 
 /// A partition's task: works until its channel closes, then gives the partition back, with what it knows.
@@ -133,12 +130,14 @@ pub(super) async fn work(
     tools: Tools,
 ) -> Option<Partition> {
     loop {
-        // Rows of a closing bill run are stored when there is nothing else to do, and after each batch.
-        let next = if partition.is_storing() { queue.try_recv().map(Some) } else { Ok(queue.recv().await) };
+        // Rows of a closing bill run are stored, and customers behind catch up, when there is nothing else to do and
+        // after each batch.
+        let is_busy = partition.is_storing() || partition.can_catch_up();
+        let next = if is_busy { queue.try_recv().map(Some) } else { Ok(queue.recv().await) };
         match next {
             Ok(Some(Work::Batch(batch))) => {
                 let mut applied = Some(());
-                for mut part in batch.apart(&tools.rules) {
+                for mut part in batch.apart(&partition.context.rules) {
                     applied = apply(&mut partition, &mut part, &shared, &tools).await;
                     if applied.is_none() {
                         break;
@@ -155,6 +154,9 @@ pub(super) async fn work(
                 }
             }
             Ok(Some(Work::Repair(request))) => {
+                while partition.can_catch_up() {
+                    catch_up(&mut partition, &shared, &tools).await?;
+                }
                 if let Err(error) = partition.repair(&request).await {
                     end(error, &shared, &tools);
                     return None;
@@ -170,23 +172,52 @@ pub(super) async fn work(
             end(error, &shared, &tools);
             return None;
         }
+        if partition.can_catch_up() {
+            catch_up(&mut partition, &shared, &tools).await?;
+        }
     }
     Some(partition)
 }
 
+/// Lets a customer behind catch up for a pause; `None` when that failed and the task must end.
+async fn catch_up(partition: &mut Partition, shared: &Shared, tools: &Tools) -> Option<()> {
+    let began = Clock::now();
+    match partition.catch_up().await {
+        Ok(caught_up) => {
+            if let Some((batch, applied)) = caught_up {
+                committed(partition, &batch, &applied, began, tools);
+            }
+            shared.note(partition);
+            Some(())
+        }
+        Err(error) => {
+            end(error, shared, tools);
+            None
+        }
+    }
+}
+
+/// Counts what a commit applied, and tells who waits for it.
+fn committed(partition: &Partition, batch: &Batch, applied: &Applied, began: Clock, tools: &Tools) {
+    tools.metrics.committed(batch, applied, began.elapsed(), (partition.context.now)());
+    if applied.alerts > 0 {
+        tools.raised.notify_one();
+    }
+    if batch.has_bill_run() {
+        tools.bill_runs.notify_one();
+    }
+}
+
 /// Applies a batch and counts it; `None` when that failed and the task must end.
 async fn apply(partition: &mut Partition, batch: &mut Batch, shared: &Shared, tools: &Tools) -> Option<()> {
+    while partition.must_catch_up(batch) {
+        catch_up(partition, shared, tools).await?;
+    }
     let began = Clock::now();
     match partition.apply(batch).await {
         Ok(applied) => {
-            tools.metrics.committed(batch, &applied, began.elapsed(), (partition.context.now)());
+            committed(partition, batch, &applied, began, tools);
             shared.note(partition);
-            if applied.alerts > 0 {
-                tools.raised.notify_one();
-            }
-            if batch.has_bill_run() {
-                tools.bill_runs.notify_one();
-            }
             Some(())
         }
         Err(error) => {

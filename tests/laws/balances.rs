@@ -70,6 +70,10 @@ fn ledger(step: &Step<'_>) -> Result<()> {
         .collect();
     prop_assert!(stored.keys().eq(known.usage.keys()), "the ledger has just the usage that was taken in");
     for (key, row) in stored {
+        if rows.behind.get(&key.0).is_some_and(|behind| behind.unfinished.is_some()) {
+            // Its draws are being folded again; its buckets are as they were.
+            continue;
+        }
         let drawn = packed::unpack_draws(&row.draws).expect("draws can be read");
         let mut draws = Vec::new();
         for draw in drawn {

@@ -11,7 +11,7 @@ use crate::play::Step;
 const HOUR: i64 = 3_600_000_000;
 
 /// Every corner.
-const CORNERS: [&str; 46] = [
+const CORNERS: [&str; 50] = [
     "4: a window cut by its assignment was drawn",
     "4: a day of less than 24 hours was drawn",
     "4: a day of more than 24 hours was drawn",
@@ -24,6 +24,10 @@ const CORNERS: [&str; 46] = [
     "5: replay",
     "5: replay that ended before the end",
     "5: known usage displaced into another bucket",
+    "5: a customer left behind",
+    "5: others served while a customer was behind",
+    "5: a customer caught up",
+    "5: a fold left unfinished, and taken up by another owner",
     "5: fast reversal",
     "5: slow reversal",
     "5: reversal before its event",
@@ -62,20 +66,24 @@ const CORNERS: [&str; 46] = [
 
 /// How often each was met.
 #[derive(Debug, Default)]
-pub(crate) struct Corners(BTreeMap<&'static str, u64>);
+pub(crate) struct Corners {
+    met: BTreeMap<&'static str, u64>,
+    /// Customers behind with an unfinished fold, with the epoch in which that was seen first.
+    unfinished: BTreeMap<i64, i64>,
+}
 
 impl Corners {
     fn met(&mut self, corner: &'static str, so: bool) {
         assert!(CORNERS.contains(&corner), "a corner without a name: {corner}");
-        *self.0.entry(corner).or_default() += u64::from(so);
+        *self.met.entry(corner).or_default() += u64::from(so);
     }
 
     /// Shows the counts; fails when a corner was never met.
     pub(crate) fn show(&self) {
         for corner in CORNERS {
-            println!("{:>8}  {corner}", self.0.get(corner).copied().unwrap_or(0));
+            println!("{:>8}  {corner}", self.met.get(corner).copied().unwrap_or(0));
         }
-        let never: Vec<_> = CORNERS.into_iter().filter(|corner| self.0.get(corner).is_none_or(|n| *n == 0)).collect();
+        let never: Vec<_> = CORNERS.into_iter().filter(|corner| self.met.get(corner).is_none_or(|n| *n == 0)).collect();
         assert!(never.is_empty(), "never met: {never:?}");
     }
 
@@ -84,6 +92,7 @@ impl Corners {
         self.note_outcomes(step);
         self.note_runs(step);
         self.note_alerts(step);
+        self.note_behind(step);
         let (old, new) = step.balances;
         for (event, draws) in &new.draws {
             if !old.draws.contains_key(event) {
@@ -202,6 +211,28 @@ impl Corners {
         self.met("6: a customer stored ahead", !step.rows.1.stored_ahead.is_empty());
         let changed = step.balances.0.draws != step.balances.1.draws;
         self.met("6: rows of a closed run stayed while balances changed", changed && !old.stored.is_empty());
+    }
+
+    fn note_behind(&mut self, step: &Step<'_>) {
+        let (before, after) = step.rows;
+        self.met(
+            "5: a customer left behind",
+            after.behind.keys().any(|customer| !before.behind.contains_key(customer)),
+        );
+        let moved = !step.facts.is_empty() && before.behind == after.behind;
+        self.met("5: others served while a customer was behind", moved && !after.behind.is_empty());
+        for (customer, behind) in &before.behind {
+            if behind.unfinished.is_some() {
+                self.unfinished.entry(*customer).or_insert(before.epoch);
+            }
+            let now = after.behind.get(customer);
+            if now.is_none_or(|now| now.offsets != behind.offsets) {
+                self.met("5: a customer caught up", now.is_none());
+                let epoch = self.unfinished.remove(customer);
+                let another = epoch.is_some_and(|epoch| epoch < after.epoch);
+                self.met("5: a fold left unfinished, and taken up by another owner", another);
+            }
+        }
     }
 
     fn note_alerts(&mut self, step: &Step<'_>) {

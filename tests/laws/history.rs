@@ -63,6 +63,12 @@ pub(crate) struct History {
     pub(crate) replay_page: usize,
     /// Customers whose rows of a closing run are stored at once, and after how many batches it is done once.
     pub(crate) storing: (usize, usize),
+    /// Whether a batch waits for every replay, however long.
+    pub(crate) patient: bool,
+    /// Steps of catching up after each batch.
+    pub(crate) catching: usize,
+    /// Bytes of records that wait with customers behind.
+    pub(crate) behind_bytes: usize,
 }
 
 /// What a history says, before later things find the earlier ones they are about.
@@ -109,11 +115,31 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
             1 => thresholds(),
         ];
         let cache = select(vec![0, 1_000, 1 << 20]);
-        let reading = (1..8usize, (1..3usize, 1..4usize));
-        (vec(told, 1..60), configured, vec((size, around), 1..12), cache, reading).prop_map(
-            move |(told, thresholds, batches, cache_bytes, (replay_page, storing))| {
+        let page = prop_oneof![2 => Just(1usize), 1 => 2..8usize];
+        let reading = (page, (1..3usize, 1..4usize));
+        let behind = (any::<bool>(), prop_oneof![Just(0usize), Just(1), 2..6usize], select(vec![0, 2_000, 1 << 20]));
+        (vec(told, 1..60), configured, vec((size, around), 1..12), cache, reading, behind).prop_map(
+            move |(
+                told,
+                thresholds,
+                batches,
+                cache_bytes,
+                (replay_page, storing),
+                (patient, catching, behind_bytes),
+            )| {
                 let records = resolve(told, zone, base, lifelike);
-                History { zone, thresholds, records, batches, cache_bytes, replay_page, storing }
+                History {
+                    zone,
+                    thresholds,
+                    records,
+                    batches,
+                    cache_bytes,
+                    replay_page,
+                    storing,
+                    patient,
+                    catching,
+                    behind_bytes,
+                }
             },
         )
     })

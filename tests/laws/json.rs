@@ -10,7 +10,6 @@ pub(crate) const PRODUCED: &str = "2025-12-20T00:00:00Z";
 /// A record as it lies in Kafka.
 #[derive(Debug, Clone)]
 pub(crate) struct Record {
-    pub(crate) is_usage: bool,
     pub(crate) key: Vec<u8>,
     pub(crate) value: Option<Vec<u8>>,
     /// The envelope of binary mode; none in structured mode.
@@ -150,23 +149,16 @@ pub(crate) fn record(fact: &Fact, id: &str, style: Style) -> Record {
         }
         Fact::Faulty(fault) => return faulty(*fault, id, style),
     };
-    envelope(fact.is_usage(), kind, customer, (&source, &id), data, style)
+    envelope(kind, customer, (&source, &id), data, style)
 }
 
-fn envelope(
-    is_usage: bool,
-    kind: &str,
-    customer: i64,
-    (source, id): (&str, &str),
-    data: String,
-    style: Style,
-) -> Record {
+fn envelope(kind: &str, customer: i64, (source, id): (&str, &str), data: String, style: Style) -> Record {
     let key = customer.to_string().into_bytes();
     if style.chooses(9) {
         let headers = [("specversion", "1.0"), ("type", kind), ("source", source), ("id", id)];
         let names = ["ce_specversion", "ce_type", "ce_source", "ce_id"];
         let headers = names.into_iter().zip(headers.map(|(_, value)| value.to_owned())).collect();
-        return Record { is_usage, key, value: Some(data.into_bytes()), headers };
+        return Record { key, value: Some(data.into_bytes()), headers };
     }
     let event = Object::new(style).text("specversion", "1.0").text("type", kind).text("source", source);
     let value = event.text("id", id).raw("data", data).end().into_bytes();
@@ -175,7 +167,7 @@ fn envelope(
     } else {
         Vec::new()
     };
-    Record { is_usage, key, value: Some(value), headers }
+    Record { key, value: Some(value), headers }
 }
 
 fn named(name: &Name, style: Style) -> String {
@@ -275,7 +267,7 @@ fn faulty(fault: Fault, id: &str, style: Style) -> Record {
         let object = Object::new(style).raw("customerId", 1).raw("siteId", 1).raw("usageProductInventoryId", 1);
         object.raw("usageProductId", 1).raw("startTime", start).text("chargingType", "MB")
     };
-    let of_usage = |kind: &str, data: Object| envelope(true, kind, 1, ("made-up", id), data.end(), style);
+    let of_usage = |kind: &str, data: Object| envelope(kind, 1, ("made-up", id), data.end(), style);
     match fault {
         Fault::NoJson => {
             Record { value: Some(b"{\"specversion\"".to_vec()), ..of_usage("usage.recorded", usage(text(0))) }
@@ -293,7 +285,7 @@ fn faulty(fault: Fault, id: &str, style: Style) -> Record {
             let data = Object::new(style).raw("version", 1).raw("customerId", 1).text("assignmentLevel", "CUSTOMER");
             let data = data.raw("assignmentId", 1).text("startDate", "2025-02-02").text("endDate", "2025-02-01");
             let plan = Object::new(style).raw("inclusiveUsagePlanId", 1).raw("components", "[]").end();
-            envelope(false, "assignment.changed", 1, ("made-up", id), data.raw("plan", plan).end(), style)
+            envelope("assignment.changed", 1, ("made-up", id), data.raw("plan", plan).end(), style)
         }
     }
 }

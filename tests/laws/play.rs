@@ -2,12 +2,14 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use headroom::domain::{self, Instant, Outcome, Partitioner, Quantity, Reason};
 use headroom::events::{Record, Rules};
 use headroom::store::{CommitError, Store};
 use headroom::worker::{Applied, Batch, Context, Input, Partition};
 use proptest::test_runner::TestCaseError;
+use proptest::{prop_assert, prop_assert_eq};
 
 use crate::both::{Both, Place, Real};
 use crate::calendar::Calendar;
@@ -41,72 +43,210 @@ struct Stage {
     memory: Arc<Memory>,
     /// The real store beside the one in memory, and what holds it.
     both: Option<(Arc<Both>, Place)>,
-    rules: Rules,
+    /// The topic and offset of each record.
+    places: Vec<(Input, i64)>,
     runtime: tokio::runtime::Runtime,
 }
 
 /// Plays a history, and shows `judge` each commit. Gives what the store holds in the end.
-pub(crate) fn play(
-    history: &History,
-    real: Option<Real>,
-    mut judge: impl FnMut(&Step<'_>) -> Result<()>,
-) -> Result<Rows> {
+pub(crate) fn play(history: &History, real: Option<Real>, judge: impl FnMut(&Step<'_>) -> Result<()>) -> Result<Rows> {
     let stage = Stage::new(history, real)?;
-    let calendar: Rc<Calendar> = Calendar::of(history.zone);
     let until = history.records.iter().map(|(fact, _)| start_of(fact)).max().unwrap_or_default();
-    let mut partition = stage.take()?;
-    let (mut known, mut balances) = (Known::default(), Balances::default());
-    let mut offsets = [0; 2];
-    let (mut at, mut commits, mut plan) = (0, 0, history.batches.iter().cycle());
-    while at < history.records.len() {
+    let partition = stage.take()?;
+    let (known, balances) = (Known::default(), Balances::default());
+    let calendar = Calendar::of(history.zone);
+    let mut game = Game { history, stage, calendar, until, partition, known, balances, read: 0, judge };
+    let (mut commits, mut plan) = (0, history.batches.iter().cycle());
+    while game.read < history.records.len() {
         let (size, around) = plan.next().expect("there is a plan");
-        let end = until_run(&history.records, at..history.records.len().min(at + size));
-        let before = stage.memory.rows().clone();
-        let applied = stage.batch(&mut partition, *around, history, at..end, &mut offsets)?;
-        let after = stage.memory.rows().clone();
-        let facts: Vec<&Fact> = history.records[at..end].iter().map(|(fact, _)| fact).collect();
-        let mut knows = known.clone();
-        let outcomes = knows.take_all(&facts, &calendar);
-        let becomes = fold(&knows, &calendar, until);
-        note_runs(&known, &mut knows, &facts, &becomes, &calendar);
-        judge(&Step {
-            history,
-            calendar: &calendar,
-            facts,
-            outcomes,
-            known: (&known, &knows),
-            balances: (&balances, &becomes),
-            rows: (&before, &after),
-            applied,
-        })?;
-        (known, balances) = (knows, becomes);
-        at = end;
+        game.batch(*size, *around)?;
+        for _ in 0..history.catching {
+            game.catch_up()?;
+        }
         commits += 1;
         if commits % history.storing.1 == 0 {
-            stage.store_rows(&mut partition)?;
+            game.store_rows()?;
         }
     }
-    while partition.is_storing() {
-        stage.store_rows(&mut partition)?;
+    while game.partition.can_catch_up() {
+        game.catch_up()?;
     }
-    let rows = stage.memory.rows().clone();
-    let (same, facts) = (&rows, Vec::new());
-    let (known, balances) = ((&known, &known), (&balances, &balances));
-    let last = Step {
-        history,
-        calendar: &calendar,
-        facts,
-        outcomes: Vec::new(),
-        known,
-        balances,
-        rows: (same, same),
-        applied: None,
-    };
-    judge(&last)?;
-    if let Some((both, _)) = &stage.both {
-        stage.runtime.block_on(both.compare())?;
+    while game.partition.is_storing() {
+        game.store_rows()?;
     }
-    Ok(stage.memory.rows().clone())
+    if game.partition.is_behind() {
+        return Err(TestCaseError::fail("a customer never catches up"));
+    }
+    let rows = game.stage.memory.rows().clone();
+    game.judge(&rows, &[], None)?;
+    if let Some((both, _)) = &game.stage.both {
+        game.stage.runtime.block_on(both.compare())?;
+    }
+    Ok(rows)
+}
+
+/// A history as far as it is played.
+struct Game<'a, J> {
+    history: &'a History,
+    stage: Stage,
+    calendar: Rc<Calendar>,
+    until: i64,
+    partition: Partition,
+    known: Known,
+    balances: Balances,
+    /// How many records are read, whether or not they are applied.
+    read: usize,
+    judge: J,
+}
+
+impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
+    /// Shows a commit that applied these records, and what there was before it.
+    fn judge(&mut self, before: &Rows, records: &[usize], applied: Option<Applied>) -> Result<()> {
+        let after = self.stage.memory.rows().clone();
+        let facts: Vec<&Fact> = records.iter().map(|at| &self.history.records[*at].0).collect();
+        let mut knows = self.known.clone();
+        let outcomes = knows.take_all(&facts, &self.calendar);
+        let becomes = fold(&knows, &self.calendar, self.until);
+        note_runs(&self.known, &mut knows, &facts, &becomes, &self.calendar);
+        (self.judge)(&Step {
+            history: self.history,
+            calendar: &self.calendar,
+            facts,
+            outcomes,
+            known: (&self.known, &knows),
+            balances: (&self.balances, &becomes),
+            rows: (before, &after),
+            applied,
+        })?;
+        (self.known, self.balances) = (knows, becomes);
+        Ok(())
+    }
+
+    /// Works the next records off as a batch, whatever happens around it.
+    fn batch(&mut self, size: usize, around: Around) -> Result<()> {
+        let records = &self.history.records;
+        let end = until_run(records, self.read..records.len().min(self.read + size));
+        let range: Vec<usize> = (self.read..end).collect();
+        let mut batch = self.stage.read(self.history, &range);
+        while self.partition.must_catch_up(&batch) {
+            self.catch_up()?;
+        }
+        if around == Around::AnswerLost {
+            // The batch's own answer is to be lost, not that of a step before it.
+            while self.partition.is_storing() {
+                self.store_rows()?;
+            }
+        }
+        let before = self.stage.memory.rows().clone();
+        let mut applied = None;
+        let mut taken_anew = false;
+        match around {
+            Around::Nothing => applied = Some(self.apply(&mut batch)?),
+            Around::Forget => {
+                applied = Some(self.apply(&mut batch)?);
+                self.partition.forget_accounts();
+            }
+            Around::Resume => {
+                applied = Some(self.apply(&mut batch)?);
+                let taken = self.stage.runtime.block_on(self.stage.context.store.take(0)).map_err(failed)?;
+                taken_anew = !self.partition.resume(&taken);
+                if taken_anew {
+                    prop_assert!(self.partition.is_behind(), "own offsets are not known again");
+                    self.partition = Partition::new(self.stage.context.clone(), 0, taken);
+                }
+            }
+            Around::Restart => {
+                let mut old = std::mem::replace(&mut self.partition, self.stage.take()?);
+                match self.stage.apply(&mut old, &mut batch) {
+                    Err(CommitError::Fenced(0)) => {}
+                    other => {
+                        return Err(TestCaseError::fail(format!("an owner of before wrote: {:?}", other.map(|_| ()))));
+                    }
+                }
+                self.read_again()?;
+                batch = self.stage.read(self.history, &range);
+                while self.partition.must_catch_up(&batch) {
+                    self.catch_up()?;
+                }
+                let before = self.stage.memory.rows().clone();
+                let applied = self.apply(&mut batch)?;
+                self.read = end;
+                return self.judge(&before, &self.stage.applied(&batch), Some(applied));
+            }
+            Around::Refused => {
+                // The worker tries again by itself, and nothing is written twice.
+                self.stage.memory.fail_next(Mishap::Refused);
+                applied = Some(self.apply(&mut batch)?);
+            }
+            Around::AnswerLost => {
+                self.stage.memory.fail_next(Mishap::AnswerLost);
+                match self.stage.apply(&mut self.partition, &mut batch) {
+                    Err(CommitError::Unknown(_)) => {}
+                    other => return Err(TestCaseError::fail(format!("a lost answer gave {:?}", other.map(|_| ())))),
+                }
+                self.partition = self.stage.take()?;
+                taken_anew = true;
+            }
+        }
+        self.read = end;
+        self.judge(&before, &self.stage.applied(&batch), applied)?;
+        if taken_anew { self.read_again() } else { Ok(()) }
+    }
+
+    fn apply(&mut self, batch: &mut Batch) -> Result<Applied> {
+        self.stage.apply(&mut self.partition, batch).map_err(failed)
+    }
+
+    /// Reads what a new owner of the partition reads again: nothing of it is applied at once.
+    fn read_again(&mut self) -> Result<()> {
+        let from = self.partition.offsets();
+        let told = self.stage.offset(self.read);
+        if !self.partition.is_behind() {
+            prop_assert_eq!([from.usage, from.assignments], told, "a place in the topics was lost");
+            return Ok(());
+        }
+        let again = |at: &usize| {
+            let (input, offset) = self.stage.places[*at];
+            offset >= if input == Input::Usage { from.usage } else { from.assignments }
+        };
+        let again: Vec<usize> = (0..self.read).filter(again).collect();
+        let is_run = |at: &usize| matches!(self.history.records[*at].0, Fact::BillRun { .. });
+        let chunks: Vec<Vec<usize>> = again.chunk_by(|a, b| !is_run(a) && !is_run(b)).map(<[usize]>::to_vec).collect();
+        for records in chunks {
+            let mut batch = self.stage.read(self.history, &records);
+            while self.partition.must_catch_up(&batch) {
+                self.catch_up()?;
+            }
+            let before = self.stage.memory.rows().clone();
+            self.apply(&mut batch)?;
+            prop_assert!(batch.is_empty(), "what is applied is applied again");
+            prop_assert_eq!(&before, &*self.stage.memory.rows(), "reading again writes");
+        }
+        Ok(())
+    }
+
+    /// Lets a customer behind catch up for a while; until it has, nothing of it changes but draws in the ledger.
+    fn catch_up(&mut self) -> Result<()> {
+        let before = self.stage.memory.rows().clone();
+        let caught_up = self.stage.runtime.block_on(self.partition.catch_up()).map_err(failed)?;
+        if let Some((batch, applied)) = caught_up {
+            return self.judge(&before, &self.stage.applied(&batch), Some(applied));
+        }
+        let without_draws = |rows: &Rows| {
+            let mut rows = Rows { behind: Default::default(), sources: Vec::new(), ..rows.clone() };
+            // A source gets its number, and rows of a closing run are stored, before the customer catches up.
+            (rows.stored_rows.clear(), rows.stored_ahead.clear());
+            rows.ledger.values_mut().for_each(|row| row.draws.clear());
+            rows
+        };
+        let after = self.stage.memory.rows().clone();
+        prop_assert_eq!(without_draws(&before), without_draws(&after), "a step is seen");
+        Ok(())
+    }
+
+    fn store_rows(&mut self) -> Result<()> {
+        self.stage.runtime.block_on(self.partition.store_rows()).map_err(failed)
+    }
 }
 
 /// A fact about a bill run has a commit of its own.
@@ -133,10 +273,6 @@ fn note_runs(known: &Known, knows: &mut Known, facts: &[&Fact], balances: &Balan
 }
 
 impl Stage {
-    fn store_rows(&self, partition: &mut Partition) -> Result<()> {
-        self.runtime.block_on(partition.store_rows()).map_err(failed)
-    }
-
     fn new(history: &History, real: Option<Real>) -> Result<Stage> {
         let memory = Arc::new(Memory::default());
         let mut builder = tokio::runtime::Builder::new_current_thread();
@@ -150,6 +286,7 @@ impl Stage {
             None => memory.clone(),
             Some((both, _)) => both.clone(),
         };
+        let day = Duration::from_secs(86_400);
         let context = Context {
             store,
             store_id: uuid::Uuid::nil(),
@@ -161,12 +298,20 @@ impl Stage {
             now: || Instant::from_micros(0),
             cache_bytes: history.cache_bytes,
             replay_page: history.replay_page,
+            replay_pause: if history.patient { Duration::from_secs(3_600) } else { Duration::ZERO },
+            behind_bytes: history.behind_bytes,
             storing_customers: history.storing.0,
+            rules: Rules { partitioner: Partitioner::Murmur2, partitions: 1, max_future: day, retention: 400 * day },
             health: headroom::telemetry::Health::default(),
         };
-        let day = std::time::Duration::from_secs(86_400);
-        let rules = Rules { partitioner: Partitioner::Murmur2, partitions: 1, max_future: day, retention: 400 * day };
-        Ok(Stage { context: Arc::new(context), memory, both, rules, runtime })
+        let mut next = [0; 2];
+        let places = history.records.iter().map(|(fact, _)| {
+            let input = if fact.is_usage() { Input::Usage } else { Input::Assignments };
+            let offset = &mut next[input as usize];
+            *offset += 1;
+            (input, *offset - 1)
+        });
+        Ok(Stage { context: Arc::new(context), memory, both, places: places.collect(), runtime })
     }
 
     fn take(&self) -> Result<Partition> {
@@ -178,83 +323,26 @@ impl Stage {
         self.runtime.block_on(partition.apply(batch))
     }
 
-    /// Works a batch off, whatever happens around it.
-    fn batch(
-        &self,
-        partition: &mut Partition,
-        around: Around,
-        history: &History,
-        records: std::ops::Range<usize>,
-        offsets: &mut [i64; 2],
-    ) -> Result<Option<Applied>> {
-        let from = *offsets;
-        let batch = || {
-            let mut next = from;
-            (self.read(history, records.clone(), &mut next), next)
-        };
-        let (mut first, next) = batch();
-        *offsets = next;
-        match around {
-            Around::Nothing => self.apply(partition, &mut first).map(Some).map_err(failed),
-            Around::Forget => {
-                let applied = self.apply(partition, &mut first).map_err(failed)?;
-                partition.forget_accounts();
-                Ok(Some(applied))
-            }
-            Around::Resume => {
-                let applied = self.apply(partition, &mut first).map_err(failed)?;
-                let taken = self.runtime.block_on(self.context.store.take(0)).map_err(failed)?;
-                if partition.resume(&taken) {
-                    Ok(Some(applied))
-                } else {
-                    Err(TestCaseError::fail("own offsets are not known again"))
-                }
-            }
-            Around::Restart => {
-                let mut old = std::mem::replace(partition, self.take()?);
-                match self.apply(&mut old, &mut first) {
-                    Err(CommitError::Fenced(0)) => {}
-                    other => {
-                        return Err(TestCaseError::fail(format!("an owner of before wrote: {:?}", other.map(|_| ()))));
-                    }
-                }
-                self.apply(partition, &mut batch().0).map(Some).map_err(failed)
-            }
-            Around::Refused => {
-                // The worker tries again by itself, and nothing is written twice.
-                self.memory.fail_next(Mishap::Refused);
-                self.apply(partition, &mut first).map(Some).map_err(failed)
-            }
-            Around::AnswerLost => {
-                // The batch's own answer is to be lost, not that of a step before it.
-                while partition.is_storing() {
-                    self.store_rows(partition)?;
-                }
-                self.memory.fail_next(Mishap::AnswerLost);
-                match self.apply(partition, &mut first) {
-                    Err(CommitError::Unknown(_)) => {}
-                    other => return Err(TestCaseError::fail(format!("a lost answer gave {:?}", other.map(|_| ())))),
-                }
-                *partition = self.take()?;
-                let told = partition.offsets();
-                if [told.usage, told.assignments] == next {
-                    Ok(None)
-                } else {
-                    Err(TestCaseError::fail("a place in the topics was lost"))
-                }
-            }
-        }
+    /// The next offsets after the first so many records.
+    fn offset(&self, records: usize) -> [i64; 2] {
+        let next = |input| self.places[..records].iter().filter(|place| place.0 == input).count() as i64;
+        [next(Input::Usage), next(Input::Assignments)]
+    }
+
+    /// The records that a batch holds.
+    fn applied(&self, batch: &Batch) -> Vec<usize> {
+        let place = |(input, offset, _)| self.places.iter().position(|place| *place == (input, offset));
+        batch.records().into_iter().map(|record| place(record).expect("a record of the history")).collect()
     }
 
     /// Reads records into a batch.
-    fn read(&self, history: &History, records: std::ops::Range<usize>, offsets: &mut [i64; 2]) -> Batch {
+    fn read(&self, history: &History, records: &[usize]) -> Batch {
         let mut batch = Batch::new(0);
         let produced: jiff::Timestamp = PRODUCED.parse().expect("an instant");
         for at in records {
-            let (fact, style) = &history.records[at];
+            let (fact, style) = &history.records[*at];
             let record = json::record(fact, &format!("record-{at}"), *style);
-            let input = if record.is_usage { Input::Usage } else { Input::Assignments };
-            let offset = &mut offsets[input as usize];
+            let (input, offset) = self.places[*at];
             let raw = Record {
                 partition: 0,
                 timestamp: Some(produced.as_millisecond()),
@@ -262,8 +350,7 @@ impl Stage {
                 value: record.value.as_deref(),
                 headers: record.headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))),
             };
-            batch.push(input, *offset, &raw, &self.rules);
-            *offset += 1;
+            batch.push(input, offset, &raw, &self.context.rules);
         }
         batch
     }

@@ -10,15 +10,15 @@ use headroom::domain::{
     Totals, UsageState,
 };
 use headroom::store::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, HeldSelection, LedgerKey, LedgerRow,
-    LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Published, ReadView,
+    AlertRow, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, HeldSelection, LedgerKey,
+    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Published, ReadView,
     RelayState, RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, StoredAhead, Taken,
     WholeLetter,
 };
 use uuid::Uuid;
 
 /// All that one partition pair has.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct Rows {
     pub(crate) epoch: i64,
     pub(crate) offsets: Offsets,
@@ -36,6 +36,7 @@ pub(crate) struct Rows {
     /// By run, customer and line.
     pub(crate) stored_rows: BTreeMap<(i64, i64, i64), StoredRow>,
     pub(crate) stored_ahead: BTreeSet<StoredAhead>,
+    pub(crate) behind: BTreeMap<i64, Behind>,
     pub(crate) alerts: Vec<AlertRow>,
     pub(crate) dead_letters: Vec<DeadLetterRow>,
 }
@@ -98,6 +99,10 @@ impl Rows {
             self.bill_runs.insert(row.run.id, (*row, *home));
         }
         self.write_stored(commit);
+        self.behind.extend(commit.behind.iter().map(|behind| (behind.customer, behind.clone())));
+        for customer in &commit.caught_up {
+            assert!(self.behind.remove(customer).is_some(), "only a customer behind catches up");
+        }
         self.write_buckets(commit);
         for alert in &commit.alerts {
             self.outbox_number += 1;
@@ -221,6 +226,7 @@ impl Store for Memory {
             totals: rows.totals,
             bill_runs: rows.bill_runs.values().map(|(row, _)| *row).collect(),
             stored_ahead: rows.stored_ahead.iter().copied().collect(),
+            behind: rows.behind.values().cloned().collect(),
             sources: rows.sources.clone(),
         })
     }

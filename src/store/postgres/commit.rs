@@ -6,7 +6,7 @@ use sqlx::{Error, Postgres};
 use uuid::Uuid;
 
 use super::types::{Timestamp, uuid_of};
-use super::{copy, repair};
+use super::{behind, copy, repair};
 use crate::domain::{BucketRow, Position, StoredRow};
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
 
@@ -25,6 +25,7 @@ pub(super) async fn write(
     write_facts(&mut transaction, commit).await.map_err(failed)?;
     write_buckets(&mut transaction, commit).await.map_err(failed)?;
     write_rest(&mut transaction, commit).await.map_err(failed)?;
+    behind::write(&mut transaction, commit).await.map_err(failed)?;
     if let Some((request, repaired)) = &commit.repaired {
         repair::answer(&mut transaction, request, repaired).await.map_err(failed)?;
     }

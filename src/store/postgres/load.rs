@@ -7,6 +7,7 @@ use sqlx::postgres::{PgConnection, PgExecutor, PgPool, PgRow};
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
+use super::behind;
 use super::types::{Timestamp, position, uuid_of};
 use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
@@ -50,6 +51,7 @@ pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> 
         .bind(partition)
         .fetch_all(&mut *transaction)
         .await?;
+    let behind = behind::read(&mut transaction, partition).await?;
     transaction.commit().await?;
     let offsets =
         Offsets { usage: progress.try_get("usage_offset")?, assignments: progress.try_get("assignments_offset")? };
@@ -61,6 +63,7 @@ pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> 
         totals: totals_of(&totals)?,
         bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
         stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,
+        behind,
         sources: sources.iter().map(source).collect::<Result<_, _>>()?,
     })
 }

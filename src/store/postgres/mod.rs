@@ -3,6 +3,7 @@
 //! `commit` writes a batch (`copy` encodes its ledger rows), `load` reads what a worker needs, `relay` and `reader` what
 //! the other two roles need. This module connects, migrates, and hands out the trait's methods.
 
+mod behind;
 mod commit;
 mod copy;
 mod letters;

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Error, Postgres, Row, Transaction};
 
-use super::{load, store_error};
+use super::{behind, load, store_error};
 use crate::domain::{AccountImage, Position, Totals, UsageState};
 use crate::store::{LedgerRow, Snapshot, StoreError};
 
@@ -70,6 +70,11 @@ impl Snapshot for Moment {
     async fn account(&mut self, partition: i32, customer: i64) -> Result<Option<AccountImage>, StoreError> {
         let images = load::accounts(&mut self.transaction, partition, &[customer]).await;
         images.map(|mut images| images.pop()).map_err(|error| store_error(&self.place, &error))
+    }
+
+    async fn is_unfinished(&mut self, partition: i32, customer: i64) -> Result<bool, StoreError> {
+        let found = behind::is_unfinished(&mut self.transaction, partition, customer).await;
+        found.map_err(|error| store_error(&self.place, &error))
     }
 
     async fn usage_after(

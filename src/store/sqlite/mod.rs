@@ -3,6 +3,7 @@
 //! The same tables and the same behaviour as PostgreSQL's, statement by row rather than by list: there is no server to
 //! wait for. One connection writes; readers see whole commits through the write-ahead log.
 
+mod behind;
 mod letters;
 mod read;
 mod repair;

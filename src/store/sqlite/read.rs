@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use sqlx::sqlite::{SqliteConnection, SqliteExecutor, SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
 
+use super::behind;
 use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
     Date, EventKey, Instant, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, StoredRow, Totals,
@@ -24,7 +25,7 @@ fn instant(row: &SqliteRow, column: &str) -> Result<Instant, Error> {
     Ok(Instant::from_micros(row.try_get(column)?))
 }
 
-fn key(row: &SqliteRow, column: &str) -> Result<EventKey, Error> {
+pub(super) fn key(row: &SqliteRow, column: &str) -> Result<EventKey, Error> {
     let bytes: &[u8] = row.try_get(column)?;
     let bytes = bytes.try_into().map_err(|_| Error::Protocol(format!("{column}: a key of {} bytes", bytes.len())))?;
     Ok(EventKey(u128::from_be_bytes(bytes)))
@@ -55,6 +56,7 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
     let ahead = ahead.fetch_all(&mut *transaction).await?;
     let sources = sqlx::query("SELECT source FROM source WHERE partition = ? ORDER BY number").bind(partition);
     let sources = sources.fetch_all(&mut *transaction).await?;
+    let behind = behind::read(&mut transaction, partition).await?;
     transaction.commit().await?;
     let source =
         |row: &SqliteRow| Ok::<_, Error>(String::from_utf8_lossy(row.try_get::<&[u8], _>("source")?).into_owned());
@@ -68,6 +70,7 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
         totals,
         bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
         stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,
+        behind,
         sources: sources.iter().map(source).collect::<Result<_, _>>()?,
     })
 }

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Error, Row, Sqlite, Transaction};
 
-use super::{read, store_error};
+use super::{behind, read, store_error};
 use crate::domain::{AccountImage, Position, Totals, UsageState};
 use crate::store::{LedgerRow, Snapshot, StoreError};
 
@@ -70,6 +70,11 @@ impl Snapshot for Moment {
     async fn account(&mut self, partition: i32, customer: i64) -> Result<Option<AccountImage>, StoreError> {
         let image = read::account(&mut self.transaction, partition, customer).await;
         image.map_err(|error| store_error(&self.place, &error))
+    }
+
+    async fn is_unfinished(&mut self, partition: i32, customer: i64) -> Result<bool, StoreError> {
+        let found = behind::is_unfinished(&mut self.transaction, partition, customer).await;
+        found.map_err(|error| store_error(&self.place, &error))
     }
 
     async fn usage_after(

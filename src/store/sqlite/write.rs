@@ -5,7 +5,7 @@ use sqlx::{Error, Sqlite, Transaction};
 use uuid::Uuid;
 
 use super::read::key_bytes;
-use super::repair;
+use super::{behind, repair};
 use crate::store::{Commit, Published, Settled, hex};
 
 /// Begins a transaction that may write from its first statement on, so that it never has to give way to another.
@@ -62,6 +62,7 @@ pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, E
     facts(&mut transaction, commit).await?;
     buckets(&mut transaction, commit).await?;
     rest(&mut transaction, commit).await?;
+    behind::write(&mut transaction, commit).await?;
     if let Some((request, repaired)) = &commit.repaired {
         repair::answer(&mut transaction, request, repaired).await?;
     }
