@@ -67,6 +67,8 @@ pub(crate) struct History {
     pub(crate) patient: bool,
     /// Steps of catching up after each batch.
     pub(crate) catching: usize,
+    /// After which of those steps the partition is taken by another process.
+    pub(crate) takings: Vec<usize>,
     /// Bytes of records that wait with customers behind.
     pub(crate) behind_bytes: usize,
 }
@@ -117,7 +119,12 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
         let cache = select(vec![0, 1_000, 1 << 20]);
         let page = prop_oneof![2 => Just(1usize), 1 => 2..8usize];
         let reading = (page, (1..3usize, 1..4usize));
-        let behind = (any::<bool>(), prop_oneof![Just(0usize), Just(1), 2..6usize], select(vec![0, 2_000, 1 << 20]));
+        let behind = (
+            any::<bool>(),
+            prop_oneof![Just(0usize), Just(1), 2..6usize],
+            vec(1..20usize, 0..4),
+            select(vec![0, 2_000, 1 << 20]),
+        );
         (vec(told, 1..60), configured, vec((size, around), 1..12), cache, reading, behind).prop_map(
             move |(
                 told,
@@ -125,7 +132,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
                 batches,
                 cache_bytes,
                 (replay_page, storing),
-                (patient, catching, behind_bytes),
+                (patient, catching, takings, behind_bytes),
             )| {
                 let records = resolve(told, zone, base, lifelike);
                 History {
@@ -138,6 +145,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
                     storing,
                     patient,
                     catching,
+                    takings,
                     behind_bytes,
                 }
             },

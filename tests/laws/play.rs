@@ -55,7 +55,7 @@ pub(crate) fn play(history: &History, real: Option<Real>, judge: impl FnMut(&Ste
     let partition = stage.take()?;
     let (known, balances) = (Known::default(), Balances::default());
     let calendar = Calendar::of(history.zone);
-    let mut game = Game { history, stage, calendar, until, partition, known, balances, read: 0, judge };
+    let mut game = Game { history, stage, calendar, until, partition, known, balances, read: 0, steps: 0, judge };
     let (mut commits, mut plan) = (0, history.batches.iter().cycle());
     while game.read < history.records.len() {
         let (size, around) = plan.next().expect("there is a plan");
@@ -96,6 +96,8 @@ struct Game<'a, J> {
     balances: Balances,
     /// How many records are read, whether or not they are applied.
     read: usize,
+    /// How often a customer behind went on without having caught up.
+    steps: usize,
     judge: J,
 }
 
@@ -241,6 +243,11 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
         };
         let after = self.stage.memory.rows().clone();
         prop_assert_eq!(without_draws(&before), without_draws(&after), "a step is seen");
+        self.steps += 1;
+        if self.history.takings.contains(&self.steps) {
+            self.partition = self.stage.take()?;
+            self.read_again()?;
+        }
         Ok(())
     }
 
