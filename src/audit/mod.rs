@@ -19,7 +19,8 @@ const KEPT: usize = 100;
 /// Ledger rows that are read at once.
 const PAGE: usize = 5_000;
 
-/// Folds a customer's usage the plain way and holds it against the rows. Reads only.
+/// Folds a customer's usage the plain way and holds it against the rows. Reads only. Of a customer behind whose usage is
+/// being folded again nothing can be said now: the rows of the ledger are on their way to what the buckets will be.
 pub async fn customer(
     snapshot: &mut dyn Snapshot,
     calendar: &Calendar,
@@ -29,6 +30,9 @@ pub async fn customer(
     let mut audit = Audit::new(calendar);
     let Some(image) = snapshot.account(partition, customer).await? else { return Ok(audit.finish()) };
     audit.account(image);
+    if snapshot.is_unfinished(partition, customer).await? {
+        return Ok(Found { known: true, ..Found::default() });
+    }
     let mut after = None;
     loop {
         let rows = snapshot.usage_after(partition, customer, after, PAGE).await?;

@@ -33,6 +33,8 @@ pub const LAG: &str = "headroom_lag_records";
 pub const OUTBOX: &str = "headroom_outbox_alerts";
 /// Gauge: usage events held and not reversed, of the partitions owned here.
 pub const HELD: &str = "headroom_held_events";
+/// Customers whose records wait while their usage is folded again.
+pub const BEHIND: &str = "headroom_behind_customers";
 /// Gauge: 1 while a `part` ([`STORE`] or [`BROKER`]) answers, 0 while it does not.
 pub const PART_UP: &str = "headroom_part_up";
 /// Histogram: seconds that a commit took.
@@ -116,6 +118,7 @@ pub fn register(roles: Roles, topics: &Topics) {
         counter!(AUDIT_CUSTOMERS).increment(0);
         counter!(AUDIT_DRIFT).increment(0);
         gauge!(HELD).set(0.0);
+        gauge!(BEHIND).set(0.0);
         // Naming a histogram begins its series: the exporter renders it with empty buckets.
         let _ = (histogram!(COMMIT_DURATION), histogram!(COMMIT_RECORDS), histogram!(FRESHNESS));
     }
@@ -147,6 +150,11 @@ fn describe() {
     );
     describe_gauge!(LAG, Unit::Count, "Records yet to apply, by topic and partition.");
     describe_gauge!(OUTBOX, Unit::Count, "Alerts not yet published, from the active relay only.");
+    describe_gauge!(
+        BEHIND,
+        Unit::Count,
+        "Customers whose records wait while their usage is folded again, of the partitions owned here."
+    );
     describe_gauge!(HELD, Unit::Count, "Usage events held and not reversed, of the partitions owned here.");
     describe_gauge!(PART_UP, Unit::Count, "1 while the store or the broker answers, 0 while it does not.");
     describe_histogram!(COMMIT_DURATION, Unit::Seconds, "Time that a commit took.");

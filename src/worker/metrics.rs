@@ -45,6 +45,8 @@ pub(super) struct Metrics {
     freshness: Histogram,
     /// Usage held and not reversed.
     pub(super) held: Gauge,
+    /// Customers behind.
+    pub(super) behind: Gauge,
 }
 
 impl Metrics {
@@ -65,6 +67,7 @@ impl Metrics {
             commit_records: histogram!(names::COMMIT_RECORDS),
             freshness: histogram!(names::FRESHNESS),
             held: gauge!(names::HELD),
+            behind: gauge!(names::BEHIND),
         }
     }
 

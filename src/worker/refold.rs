@@ -26,7 +26,8 @@ impl Differences {
     }
 }
 
-/// Folds a customer's ledger. Reads only.
+/// Folds a customer's ledger. Reads only. A customer behind whose usage is being folded again has no differences: the
+/// ledger is on its way to what the buckets will be.
 pub async fn refold(
     snapshot: &mut dyn Snapshot,
     calendar: &Calendar,
@@ -35,6 +36,9 @@ pub async fn refold(
 ) -> Result<Differences, StoreError> {
     let mut differences = Differences::default();
     let Some(image) = snapshot.account(partition, customer).await? else { return Ok(differences) };
+    if snapshot.is_unfinished(partition, customer).await? {
+        return Ok(differences);
+    }
     let mut fold = Refold::new(image.clone(), calendar);
     let (mut after, mut packed) = (None, Vec::new());
     loop {

@@ -26,6 +26,8 @@ pub(super) struct Shared {
     committed: [AtomicI64; 2],
     /// Usage held and not reversed.
     held: AtomicI64,
+    /// Customers behind.
+    behind: AtomicUsize,
     /// The versions of the bill runs applied, by their ids.
     runs: Mutex<BTreeMap<i64, i64>>,
 }
@@ -38,6 +40,7 @@ impl Shared {
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
             held: AtomicI64::new(0),
+            behind: AtomicUsize::new(0),
             runs: Mutex::default(),
         };
         shared.note(partition);
@@ -67,6 +70,11 @@ impl Shared {
         self.held.load(Ordering::Acquire)
     }
 
+    /// How many customers are behind.
+    pub(super) fn behind(&self) -> usize {
+        self.behind.load(Ordering::Acquire)
+    }
+
     /// How many of these bill runs the partition has yet to apply.
     pub(super) fn runs_to_come(&self, runs: &[BillRunRow]) -> i64 {
         let applied = lock(&self.runs);
@@ -80,6 +88,7 @@ impl Shared {
         self.committed[Input::Usage as usize].store(offsets.usage, Ordering::Release);
         self.committed[Input::Assignments as usize].store(offsets.assignments, Ordering::Release);
         self.held.store(partition.totals().held, Ordering::Release);
+        self.behind.store(partition.behind(), Ordering::Release);
         let mut runs = lock(&self.runs);
         if !partition.bill_runs().versions().eq(runs.iter().map(|(id, version)| (*id, *version))) {
             *runs = partition.bill_runs().versions().collect();

@@ -68,6 +68,7 @@ impl Watch {
                 }
                 Err(error) => self.health.fault(names::STORE, &error.to_string()),
             }
+            self.metrics.behind.set(watched.values().map(|one| one.shared.behind()).sum::<usize>() as f64);
             self.metrics.held.set(watched.values().map(|one| one.shared.held()).sum::<i64>() as f64);
             let partitions: Vec<i32> = watched.keys().copied().collect();
             let options = self.stream.clone();
