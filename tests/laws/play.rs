@@ -1,5 +1,6 @@
 //! Plays a history to the worker, batch by batch, on a store in memory, and shows every commit beside the plain fold.
 
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -35,6 +36,8 @@ pub(crate) struct Step<'a> {
     pub(crate) rows: (&'a Rows, &'a Rows),
     /// What the worker says; `None` when the answer to its commit was lost.
     pub(crate) applied: Option<Applied>,
+    /// Whether it ends a fold that another owner of the partition left unfinished.
+    pub(crate) taken_up: bool,
 }
 
 /// Somewhere to play.
@@ -55,7 +58,19 @@ pub(crate) fn play(history: &History, real: Option<Real>, judge: impl FnMut(&Ste
     let partition = stage.take()?;
     let (known, balances) = (Known::default(), Balances::default());
     let calendar = Calendar::of(history.zone);
-    let mut game = Game { history, stage, calendar, until, partition, known, balances, read: 0, steps: 0, judge };
+    let mut game = Game {
+        history,
+        stage,
+        calendar,
+        until,
+        partition,
+        known,
+        balances,
+        read: 0,
+        steps: 0,
+        left: BTreeSet::new(),
+        judge,
+    };
     let (mut commits, mut plan) = (0, history.batches.iter().cycle());
     while game.read < history.records.len() {
         let (size, around) = plan.next().expect("there is a plan");
@@ -98,6 +113,8 @@ struct Game<'a, J> {
     read: usize,
     /// How often a customer behind went on without having caught up.
     steps: usize,
+    /// Customers whose unfinished fold another owner left.
+    left: BTreeSet<i64>,
     judge: J,
 }
 
@@ -109,6 +126,11 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
         let mut knows = self.known.clone();
         let outcomes = knows.take_all(&facts, &self.calendar);
         let becomes = fold(&knows, &self.calendar, self.until);
+        let is_unfinished =
+            |rows: &Rows, customer: &i64| rows.behind.get(customer).is_some_and(|behind| behind.unfinished.is_some());
+        let ended = |customer: &i64| is_unfinished(before, customer) && !is_unfinished(&after, customer);
+        let taken_up = self.left.iter().any(ended);
+        self.left.retain(|customer| is_unfinished(&after, customer));
         note_runs(&self.known, &mut knows, &facts, &becomes, &self.calendar);
         (self.judge)(&Step {
             history: self.history,
@@ -119,6 +141,7 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
             balances: (&self.balances, &becomes),
             rows: (before, &after),
             applied,
+            taken_up,
         })?;
         (self.known, self.balances) = (knows, becomes);
         Ok(())
@@ -202,6 +225,9 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
     /// Reads what a new owner of the partition reads again: nothing of it is applied at once.
     fn read_again(&mut self) -> Result<()> {
         let from = self.partition.offsets();
+        let rows = self.stage.memory.rows().clone();
+        self.left
+            .extend(rows.behind.iter().filter(|(_, behind)| behind.unfinished.is_some()).map(|(customer, _)| customer));
         let told = self.stage.offset(self.read);
         if !self.partition.is_behind() {
             prop_assert_eq!([from.usage, from.assignments], told, "a place in the topics was lost");
