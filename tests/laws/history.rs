@@ -122,7 +122,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
         let behind = (
             any::<bool>(),
             prop_oneof![Just(0usize), Just(1), 2..6usize],
-            vec(1..20usize, 0..4),
+            vec(2..12usize, 0..6),
             select(vec![0, 2_000, 1 << 20]),
         );
         (vec(told, 1..60), configured, vec((size, around), 1..12), cache, reading, behind).prop_map(
