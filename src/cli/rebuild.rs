@@ -185,11 +185,8 @@ fn report(customer: i64, differences: &Differences) -> Result<(), anyhow::Error>
             Some(row) => format!("{} of {}", row.remaining, row.allowance),
         };
         print(&format!(
-            "customer {customer}: bucket {}/{}/{}/{}: stored {}, folded {}",
-            row.assignment.level.name(),
-            row.assignment.id,
-            row.component,
-            row.window_start,
+            "customer {customer}: bucket {}: stored {}, folded {}",
+            row.key(),
             value(difference.stored),
             value(difference.folded)
         ))?;

@@ -6,11 +6,10 @@
 
 use super::account::Account;
 use super::calendar::Calendar;
-use super::facts::{AssignmentKey, Usage};
-use super::image::{AccountImage, BucketRow, CustomerRow, Draw};
+use super::facts::Usage;
+use super::image::{AccountImage, BucketKey, BucketRow, CustomerRow, Draw};
 use super::quantity::Quantity;
-use super::time::Instant;
-use super::waterfall::Waterfall;
+use super::waterfall::{Candidate, Left, Waterfall};
 
 /// A fold of all usage of a customer.
 pub struct Refold {
@@ -27,6 +26,15 @@ pub struct BucketDifference {
     pub stored: Option<BucketRow>,
     /// As folded; `None` where the facts give no such bucket.
     pub folded: Option<BucketRow>,
+}
+
+/// A bucket that nothing drew from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Untouched {
+    /// Whether it is money.
+    pub by_value: bool,
+    /// What there is in it.
+    pub allowance: Quantity,
 }
 
 impl Refold {
@@ -54,20 +62,40 @@ impl Refold {
         &self.draws
     }
 
+    /// Finds the buckets that usage which does not count would qualify for.
+    pub fn qualify(&mut self, calendar: &Calendar, usage: &Usage<'_>) {
+        self.account.qualify(calendar, usage, &mut self.waterfall);
+    }
+
+    /// The buckets that the event folded or looked at last qualified for.
+    pub fn qualified(&self) -> impl Iterator<Item = BucketKey> {
+        self.waterfall.candidates.iter().map(Candidate::key)
+    }
+
+    /// What the event folded last wanted of buckets beyond what they had, in the order of drawing.
+    pub fn turned_away(&self) -> impl Iterator<Item = (BucketKey, Quantity)> {
+        self.waterfall.turned_away.iter().map(|more| (self.waterfall.candidates[more.candidate].key(), more.amount))
+    }
+
     /// What is not included of the event folded last.
-    pub fn left(&self) -> Quantity {
+    pub fn left(&self) -> Left {
         self.waterfall.left
     }
 
-    /// The buckets that the event folded last qualified for, in the order of drawing: assignment, component, window.
-    pub fn qualified(&self) -> impl Iterator<Item = (AssignmentKey, i64, Instant)> {
-        let candidates = self.waterfall.candidates.iter();
-        candidates.map(|candidate| (candidate.assignment, candidate.component_id, candidate.window.start))
+    /// What a bucket is worth that nothing drew from; `None` when the facts give no such bucket.
+    pub fn untouched(&self, calendar: &Calendar, key: BucketKey) -> Option<Untouched> {
+        let (component, _) = self.account.bucket_of(calendar, key)?;
+        Some(Untouched { by_value: component.by_value, allowance: component.allowance })
     }
 
     /// The bucket that a slot stands for, as folded so far.
     pub fn bucket(&self, slot: i32) -> Option<&BucketRow> {
         self.account.buckets().find(|row| row.slot == slot)
+    }
+
+    /// The buckets as stored.
+    pub fn stored(&self) -> impl Iterator<Item = &BucketRow> {
+        self.stored.iter()
     }
 
     /// The buckets as folded.
@@ -87,7 +115,7 @@ impl Refold {
         let mut differences = Vec::new();
         for stored in &self.stored {
             let folded = self.bucket(stored.slot).copied();
-            if folded != Some(*stored) {
+            if !folded.is_some_and(|folded| same(stored, &folded)) {
                 differences.push(BucketDifference { stored: Some(*stored), folded });
             }
         }
@@ -96,6 +124,12 @@ impl Refold {
         differences.sort_by_key(|difference| difference.slot());
         differences
     }
+}
+
+/// Whether a stored row is as good as the folded one. A mark may be later than the last event that drew, since it
+/// stays when that is reversed by the fast path.
+fn same(stored: &BucketRow, folded: &BucketRow) -> bool {
+    BucketRow { mark: folded.mark, ..*stored } == *folded && stored.mark >= folded.mark
 }
 
 impl BucketDifference {

@@ -6,6 +6,7 @@
 mod bill_runs;
 mod dead_letters;
 mod deployment;
+mod explain;
 mod moving_in;
 mod rebuild;
 
