@@ -38,10 +38,10 @@ pub use image::{
 pub use partitioner::Partitioner;
 pub use quantity::Quantity;
 pub use reason::{Outcome, Reason, Refusal};
-pub use refold::{BucketDifference, Refold, Untouched};
+pub use refold::{BucketDifference, LineDifference, Refold, Untouched};
 pub use standing::StoredRow;
 pub use threshold::{Threshold, Turn, effective, turns};
 pub use time::{Date, Instant};
-pub use totals::Totals;
+pub use totals::{Totals, decimal};
 pub use waterfall::{Left, Waterfall};
 pub use window::Window;

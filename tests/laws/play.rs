@@ -33,6 +33,8 @@ pub(crate) struct Step<'a> {
     pub(crate) rows: (&'a Rows, &'a Rows),
     /// What the worker says; `None` when the answer to its commit was lost.
     pub(crate) applied: Option<Applied>,
+    /// Whether the history is at its end, and all rows are stored: nothing was committed then.
+    pub(crate) is_last: bool,
 }
 
 /// Somewhere to play.
@@ -78,6 +80,7 @@ pub(crate) fn play(
             balances: (&balances, &becomes),
             rows: (&before, &after),
             applied,
+            is_last: false,
         })?;
         (known, balances) = (knows, becomes);
         at = end;
@@ -101,6 +104,7 @@ pub(crate) fn play(
         balances,
         rows: (same, same),
         applied: None,
+        is_last: true,
     };
     judge(&last)?;
     if let Some((both, _)) = &stage.both {
@@ -150,20 +154,7 @@ impl Stage {
             None => memory.clone(),
             Some((both, _)) => both.clone(),
         };
-        let context = Context {
-            store,
-            store_id: uuid::Uuid::nil(),
-            calendar: domain::Calendar::new(history.zone).expect("a known zone"),
-            partitions: 1,
-            thresholds: history.thresholds.iter().copied().map(threshold).collect(),
-            alert_source: "laws".to_owned(),
-            topics: ["usage-events".to_owned(), "assignment-events".to_owned()],
-            now: || Instant::from_micros(0),
-            cache_bytes: history.cache_bytes,
-            replay_page: history.replay_page,
-            storing_customers: history.storing.0,
-            health: headroom::telemetry::Health::default(),
-        };
+        let context = context(history, store);
         let day = std::time::Duration::from_secs(86_400);
         let rules = Rules { partitioner: Partitioner::Murmur2, partitions: 1, max_future: day, retention: 400 * day };
         Ok(Stage { context: Arc::new(context), memory, both, rules, runtime })
@@ -266,6 +257,24 @@ impl Stage {
             *offset += 1;
         }
         batch
+    }
+}
+
+/// What a worker shares, for a history.
+pub(crate) fn context(history: &History, store: Arc<dyn Store>) -> Context {
+    Context {
+        store,
+        store_id: uuid::Uuid::nil(),
+        calendar: domain::Calendar::new(history.zone).expect("a known zone"),
+        partitions: 1,
+        thresholds: history.thresholds.iter().copied().map(threshold).collect(),
+        alert_source: "laws".to_owned(),
+        topics: ["usage-events".to_owned(), "assignment-events".to_owned()],
+        now: || Instant::from_micros(0),
+        cache_bytes: history.cache_bytes,
+        replay_page: history.replay_page,
+        storing_customers: history.storing.0,
+        health: headroom::telemetry::Health::default(),
     }
 }
 

@@ -22,7 +22,7 @@ use rustc_hash::FxHashSet;
 
 use super::calendar::Calendar;
 use super::facts::{Assignment, AssignmentKey, Component, CustomerFact, Level, Position};
-use super::image::{AccountImage, AssignmentRow, BucketKey, BucketRow};
+use super::image::{AccountImage, AssignmentRow, BucketKey, BucketRow, LineRow};
 use super::threshold::Threshold;
 use super::time::{Date, Instant};
 use super::window::Window;
@@ -198,6 +198,11 @@ impl Account {
     /// The buckets that have a slot and still exist, in no order.
     pub fn buckets(&self) -> impl Iterator<Item = &BucketRow> {
         self.buckets.iter().filter(|bucket| bucket.window.is_some()).map(|bucket| &bucket.row)
+    }
+
+    /// The lines, with those that nothing makes known any more until the batch ends.
+    pub(in crate::domain) fn lines(&self) -> impl Iterator<Item = &LineRow> {
+        self.lines.rows()
     }
 
     /// The component and the window that a bucket is of; `None` when the facts give no such bucket. It need not have a
