@@ -11,6 +11,7 @@ mod balances;
 mod both;
 mod calendar;
 mod corners;
+mod extremes;
 mod facts;
 mod history;
 mod json;
@@ -69,6 +70,21 @@ fn what_is_spoiled_in_a_store_is_found_and_repaired() {
     for_all(&(history::history(), repairs::damages()), 150, 5_000, |(history, damages)| {
         repairs::repair(history, damages)
     });
+}
+
+#[test]
+fn nothing_panics_or_wraps_at_the_ends_of_what_can_be_said() {
+    let ends = extremes::Ends::default();
+    for_all(&extremes::extremes(), 1_000, 5_000, |extremes| extremes::check(extremes, None, &ends));
+    ends.show();
+}
+
+#[test]
+fn both_stores_keep_the_ends_of_what_can_be_said() {
+    for real in [Real::Sqlite, Real::Postgres] {
+        let ends = extremes::Ends::default();
+        for_all(&extremes::extremes(), 20, SHRINKS_ON_REAL, |extremes| extremes::check(extremes, Some(real), &ends));
+    }
 }
 
 #[test]

@@ -35,7 +35,8 @@ pub(crate) fn check(step: &Step<'_>) -> Result<()> {
     nothing_differs(step.rows.1, &calendar)
 }
 
-fn nothing_differs(rows: &Rows, calendar: &Calendar) -> Result<()> {
+/// Neither the audit nor the rebuild finds anything, and the totals are the sums.
+pub(crate) fn nothing_differs(rows: &Rows, calendar: &Calendar) -> Result<()> {
     for customer in rows.customers.keys() {
         let (drifts, differences) = look(rows, calendar, *customer);
         prop_assert!(drifts.is_empty(), "the audit found in customer {customer}: {drifts:?}");

@@ -2,6 +2,7 @@
 //! (`store::Commit`), so that a worker which breaks a promise is caught before a database would notice or not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
@@ -295,7 +296,7 @@ impl Store for Memory {
         limit: usize,
     ) -> Result<Vec<i64>, StoreError> {
         let rows = self.rows();
-        let later = rows.customers.range(after + 1..);
+        let later = rows.customers.range((Bound::Excluded(after), Bound::Unbounded));
         let of_cycle = later.filter(|(_, row)| row.fact.map_or(0, |(_, fact)| fact.billing_cycle) == cycle);
         Ok(of_cycle.map(|(customer, _)| *customer).take(limit).collect())
     }
