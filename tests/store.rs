@@ -10,7 +10,8 @@ use headroom::domain::{
 };
 use headroom::store::{
     AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, LetterPage, LetterSelection, Offsets, Options,
-    Partitioned, Place, Published, Selection, Settled, Store, StoreError, StoredAhead, connect,
+    Partitioned, Place, Published, RepairRequest, Repaired, Selection, Settled, Store, StoreError, StoredAhead,
+    connect,
 };
 use uuid::Uuid;
 
@@ -299,6 +300,27 @@ async fn dead_letters_are_found_and_marked(scene: Scene) {
     assert_eq!(store.dead_letter(&place("a", 9)).await.unwrap(), None);
 }
 
+async fn repairs_are_asked_for_and_answered(scene: Scene) {
+    let store = scene.ready().await;
+    let epoch = store.take(1).await.unwrap().epoch;
+    let request = |partition, customer| RepairRequest { id: Uuid::new_v4(), partition, customer };
+    let (one, other) = (request(1, Some(7)), request(0, None));
+    store.request_repair(&one).await.unwrap();
+    store.request_repair(&other).await.unwrap();
+    let open = async || {
+        let mut open = store.repair_requests().await.unwrap();
+        open.sort_by_key(|request| request.partition);
+        open
+    };
+    assert_eq!(open().await, [other, one]);
+    assert_eq!(store.repaired(&one).await.unwrap(), None);
+    let repaired = Repaired { buckets: 3, usage: 2, lines: 1 };
+    let answer = Commit { repaired: Some((one, repaired)), ..commit(1, epoch, 0, 1..1) };
+    store.commit(&answer).await.unwrap();
+    assert_eq!(open().await, [other]);
+    assert_eq!(store.repaired(&one).await.unwrap(), Some(repaired));
+}
+
 macro_rules! on_both {
     ($($law:ident),+) => {
         mod sqlite {
@@ -318,5 +340,6 @@ on_both!(
     readers_choose_customers,
     closed_runs_are_read_from_their_rows,
     dead_letters_are_found_and_marked,
+    repairs_are_asked_for_and_answered,
     a_newer_schema_is_refused
 );

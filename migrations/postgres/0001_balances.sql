@@ -211,6 +211,7 @@ CREATE TABLE repair_request (
   requested_at timestamptz NOT NULL DEFAULT now(),
   buckets      bigint,
   usage        bigint,
+  lines        bigint,
   PRIMARY KEY (partition, request_id)
 );
 CREATE INDEX repair_request_open ON repair_request (partition) WHERE buckets IS NULL;

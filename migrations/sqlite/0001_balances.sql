@@ -211,6 +211,7 @@ CREATE TABLE repair_request (
   requested_at INTEGER NOT NULL DEFAULT (CAST(unixepoch('subsec') * 1000000 AS INTEGER)),
   buckets      INTEGER,
   usage        INTEGER,
+  lines        INTEGER,
   PRIMARY KEY (partition, request_id)
 ) STRICT;
 CREATE INDEX repair_request_open ON repair_request (partition) WHERE buckets IS NULL;

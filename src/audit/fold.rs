@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use crate::domain::{
-    Assignment, AssignmentKey, BucketRow, Calendar, Component, Date, Instant, Level, Position, Usage, Window,
+    Assignment, AssignmentKey, BucketRow, Calendar, ChargingType, Component, Date, Instant, Level, Position, Usage,
+    Window,
 };
 
 /// How a bucket is known within its customer.
@@ -33,18 +34,27 @@ impl fmt::Display for Name {
 /// What a bucket comes to, in millionths.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bucket {
+    pub(super) charging_type: ChargingType,
+    pub(super) by_value: bool,
     pub(super) allowance: i64,
     pub(super) drawn: i64,
     /// The last event that drew from it.
     pub(super) last: Option<Position>,
 }
 
+impl Bucket {
+    fn full(component: &Component) -> Bucket {
+        let Component { charging_type, by_value, allowance, .. } = *component;
+        Bucket { charging_type, by_value, allowance: allowance.millionths(), drawn: 0, last: None }
+    }
+}
+
 /// A bucket that an event qualifies for.
 struct Choice {
     rank: (Level, Instant, Date, i64, i64, Instant),
     name: Name,
-    by_value: bool,
-    allowance: i64,
+    /// As it is before anything is drawn.
+    full: Bucket,
     cap: Option<i64>,
 }
 
@@ -68,8 +78,7 @@ impl<'a> PlainFold<'a> {
         let Some(component) = assignment.plan.components.iter().find(|c| c.id == name.component) else { return };
         let mut windows = assignment.windows_between(self.calendar, name.window_start, next);
         if windows.any(|window| window.start == name.window_start) {
-            let bucket = Bucket { allowance: component.allowance.millionths(), drawn: 0, last: None };
-            self.buckets.insert(name, bucket);
+            self.buckets.insert(name, Bucket::full(component));
         }
     }
 
@@ -81,11 +90,11 @@ impl<'a> PlainFold<'a> {
         let mut taken_of: BTreeMap<AssignmentKey, i128> = BTreeMap::new();
         let mut draws = Vec::new();
         for choice in choices {
-            let fresh = Bucket { allowance: choice.allowance, drawn: 0, last: None };
+            let fresh = choice.full;
             let left = self.buckets.get(&choice.name).map_or(fresh.allowance, |bucket| bucket.allowance - bucket.drawn);
             let left = i128::from(left);
             let taken = taken_of.entry(choice.name.assignment).or_default();
-            let take = if choice.by_value {
+            let take = if fresh.by_value {
                 left.min(cost)
             } else {
                 let cap = choice.cap.map_or(open, |cap| (i128::from(cap) - *taken).max(0));
@@ -94,7 +103,7 @@ impl<'a> PlainFold<'a> {
             if take <= 0 {
                 continue;
             }
-            if choice.by_value {
+            if fresh.by_value {
                 open = open * (cost - take) / cost;
                 cost -= take;
             } else {
@@ -139,8 +148,7 @@ fn choice(assignment: &Assignment, component: &Component, window: Window) -> Cho
     Choice {
         rank: (key.level, window.expiry, assignment.start_date, key.id, component.id, window.start),
         name: Name { assignment: key, component: component.id, window_start: window.start },
-        by_value: component.by_value,
-        allowance: component.allowance.millionths(),
+        full: Bucket::full(component),
         cap: assignment.plan.max_per_event_quantity.map(|cap| cap.millionths()),
     }
 }

@@ -11,7 +11,7 @@ use std::fmt;
 
 use fold::{Name, PlainFold};
 
-use crate::domain::{AccountImage, BucketRow, Calendar, Position, UsageState, packed};
+use crate::domain::{AccountImage, BucketRow, Calendar, ChargingType, LineRow, Position, UsageState, packed};
 use crate::store::{LedgerRow, Snapshot, StoreError};
 
 /// The most differences of one customer that are kept; the rest are counted.
@@ -80,6 +80,10 @@ struct Audit<'a> {
     fold: Option<PlainFold<'a>>,
     rows: Vec<BucketRow>,
     names: BTreeMap<i32, Name>,
+    next_slot: i32,
+    lines: Vec<LineRow>,
+    /// The last usage of each line, with its site and product.
+    used: BTreeMap<i64, (Position, i64, i64)>,
     last: Option<Position>,
     found: Found,
 }
@@ -87,12 +91,27 @@ struct Audit<'a> {
 impl<'a> Audit<'a> {
     /// An audit that has seen nothing yet.
     fn new(calendar: &'a Calendar) -> Audit<'a> {
-        Audit { calendar, fold: None, rows: Vec::new(), names: BTreeMap::new(), last: None, found: Found::default() }
+        Audit {
+            calendar,
+            fold: None,
+            rows: Vec::new(),
+            names: BTreeMap::new(),
+            next_slot: 0,
+            lines: Vec::new(),
+            used: BTreeMap::new(),
+            last: None,
+            found: Found::default(),
+        }
     }
 
-    /// Compares the buckets, once all was shown.
+    /// Compares the lines and the buckets, once all was shown.
     fn finish(mut self) -> Found {
+        self.compare_lines();
         let Some(fold) = self.fold.take() else { return self.found };
+        if let Some(given) = self.rows.iter().map(|row| row.slot).max().filter(|given| *given >= self.next_slot) {
+            let (stored, folded) = (self.next_slot.to_string(), format!("more than {given}"));
+            self.note("the number of the next bucket".to_owned(), stored, folded);
+        }
         let mut drawn = fold.into_drawn();
         for row in std::mem::take(&mut self.rows) {
             let name = Name::of(&row);
@@ -100,6 +119,10 @@ impl<'a> Audit<'a> {
                 Some(bucket) => {
                     let stored = (row.allowance.millionths(), row.remaining.millionths());
                     let folded = (bucket.allowance, bucket.allowance - bucket.drawn);
+                    let kinds = [(row.charging_type, row.by_value), (bucket.charging_type, bucket.by_value)];
+                    if kinds[0] != kinds[1] {
+                        self.note(format!("{name}, kind"), kind(kinds[0]), kind(kinds[1]));
+                    }
                     if stored != folded {
                         self.note(name.to_string(), worth(stored), worth(folded));
                     } else if row.mark < bucket.last {
@@ -116,6 +139,26 @@ impl<'a> Audit<'a> {
         self.found
     }
 
+    /// Compares the lines: of those without inventory.changed site and product are the last usage's. The store may know an
+    /// earlier usage with the same two.
+    fn compare_lines(&mut self) {
+        let mut used = std::mem::take(&mut self.used);
+        for row in std::mem::take(&mut self.lines) {
+            let folded = used.remove(&row.upi);
+            let stored = row.last_usage.map(|last| (last.position, last.site, last.product));
+            let fits = match (stored, folded) {
+                (Some(stored), Some(folded)) => (stored.1, stored.2) == (folded.1, folded.2) && stored.0 <= folded.0,
+                (stored, folded) => stored.is_none() && folded.is_none() && row.fact.is_some(),
+            };
+            if row.fact.is_none() && !fits {
+                self.note(format!("line {}", row.upi), used_last(stored), used_last(folded));
+            }
+        }
+        for (upi, folded) in used {
+            self.note(format!("line {upi}"), "no such line".to_owned(), used_last(Some(folded)));
+        }
+    }
+
     fn note(&mut self, what: String, stored: String, folded: String) {
         self.found.drift_count += 1;
         if self.found.drifts.len() < KEPT {
@@ -125,12 +168,14 @@ impl<'a> Audit<'a> {
 
     fn account(&mut self, image: AccountImage) {
         self.found.known = true;
+        self.next_slot = image.next_slot;
         self.names = image.buckets.iter().map(|row| (row.slot, Name::of(row))).collect();
         let assignments = image.assignments.into_iter().filter_map(|row| row.assignment).collect();
         let mut fold = PlainFold::new(self.calendar, assignments);
         image.buckets.iter().for_each(|row| fold.know(Name::of(row)));
         self.fold = Some(fold);
         self.rows = image.buckets;
+        self.lines = image.lines;
     }
 
     fn usage(&mut self, row: &LedgerRow) {
@@ -146,6 +191,7 @@ impl<'a> Audit<'a> {
                 return;
             };
             self.found.events += 1;
+            self.used.insert(usage.upi, (at, usage.site, usage.product));
             folded = fold.draw(&usage);
         }
         let stored: Option<Vec<(Option<Name>, i64)>> = packed::unpack_draws(&row.draws).map(|draws| {
@@ -167,12 +213,23 @@ fn decimal(millionths: i64) -> String {
     crate::domain::Quantity::from_millionths(millionths).to_string()
 }
 
+fn kind((charging_type, by_value): (ChargingType, bool)) -> String {
+    format!("{}{}", charging_type.name(), if by_value { " by value" } else { "" })
+}
+
 fn worth((allowance, remaining): (i64, i64)) -> String {
     format!("remaining {} of {}", decimal(remaining), decimal(allowance))
 }
 
 fn worth_of(row: &BucketRow) -> String {
     worth((row.allowance.millionths(), row.remaining.millionths()))
+}
+
+fn used_last(usage: Option<(Position, i64, i64)>) -> String {
+    let told = |(at, site, product): (Position, i64, i64)| {
+        format!("site {site} and product {product} by usage at {}", at.start)
+    };
+    usage.map_or_else(|| "no usage".to_owned(), told)
 }
 
 fn place(position: Option<Position>) -> String {

@@ -5,9 +5,9 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use headroom::config::Needs;
-use headroom::domain::{AssignmentKey, BucketRow, Calendar, Instant, Level, Quantity, Refold, UsageState, packed};
+use headroom::domain::{BucketKey, BucketRow, Calendar, Left, Quantity, Refold, Untouched, Usage, UsageState, packed};
 use headroom::service::store_options;
 use headroom::store::{self, LedgerRow};
 use serde::Serialize;
@@ -28,39 +28,13 @@ pub(super) struct Args {
     #[arg(long, value_name = "ID", value_parser = clap::value_parser!(i64).range(0..))]
     customer: i64,
     /// Only this bucket; may be given several times
-    #[arg(long, value_name = "LEVEL/ASSIGNMENT/COMPONENT/WINDOWSTART", value_parser = bucket)]
-    bucket: Vec<Bucket>,
+    #[arg(long, value_name = "LEVEL/ASSIGNMENT/COMPONENT/WINDOWSTART")]
+    bucket: Vec<BucketKey>,
     /// One JSON object a line
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     settings: Settings,
-}
-
-/// How a bucket is known within its customer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Bucket(AssignmentKey, i64, Instant);
-
-impl Bucket {
-    fn of(row: &BucketRow) -> Bucket {
-        Bucket(row.assignment, row.component, row.window_start)
-    }
-
-    fn name(self) -> String {
-        format!("{}/{}/{}/{}", self.0.level.name(), self.0.id, self.1, self.2)
-    }
-}
-
-fn bucket(text: &str) -> Result<Bucket, String> {
-    let parts: Vec<&str> = text.split('/').collect();
-    let read = || {
-        let [level, assignment, component, start] = parts.as_slice() else { return None };
-        let key = AssignmentKey { level: Level::from_name(level)?, id: assignment.parse().ok()? };
-        Some(Bucket(key, component.parse().ok()?, Instant::parse(start)?))
-    };
-    read().ok_or_else(|| {
-        "wants LEVEL/assignmentId/componentId/windowStart, such as SITE/5/1/2026-09-01T00:00:00Z".to_owned()
-    })
 }
 
 /// Folds, and tells.
@@ -71,7 +45,12 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
     Ok(block_on(explain(options, customer, bucket, json))??)
 }
 
-async fn explain(options: store::Options, customer: i64, only: Vec<Bucket>, json: bool) -> Result<(), anyhow::Error> {
+async fn explain(
+    options: store::Options,
+    customer: i64,
+    only: Vec<BucketKey>,
+    json: bool,
+) -> Result<(), anyhow::Error> {
     let store = store::connect(&options)?;
     let settled =
         store.deployment().await?.settled.context("store: no worker has run on it yet, so there is nothing")?;
@@ -81,42 +60,135 @@ async fn explain(options: store::Options, customer: i64, only: Vec<Bucket>, json
     let sources = snapshot.sources(partition).await?;
     let image = snapshot.account(partition, customer).await?;
     let image = image.with_context(|| format!("--customer {customer}: nothing is known of this customer"))?;
-    let mut fold = Refold::new(image, &calendar);
-    let wanted = |bucket: Bucket| only.is_empty() || only.contains(&bucket);
+    let mut told = Told { fold: Refold::new(image, &calendar), calendar, only, json };
+    told.known_buckets()?;
     let mut after = None;
     loop {
         let rows = snapshot.usage_after(partition, customer, after, PAGE).await?;
         for row in &rows {
             let usage = packed::unpack(row.position, &row.body).context("a ledger row of a form that is not known")?;
-            let event = Event { source: source_of(&sources, row), id: usage.id, quantity: usage.quantity, row };
-            if row.state != UsageState::Counted {
-                let what = if row.state == UsageState::Held { "held" } else { "reversed" };
-                event.tell(json, what, None, None)?;
-                continue;
-            }
-            let draws = fold.fold(&calendar, &usage).to_vec();
-            for draw in draws {
-                let bucket = fold.bucket(draw.slot).context("a draw of no bucket")?;
-                if wanted(Bucket::of(bucket)) {
-                    event.tell(json, "drew", Some(bucket), Some(draw.amount))?;
-                }
-            }
-            let qualified = fold.qualified().any(|(key, component, start)| wanted(Bucket(key, component, start)));
-            if qualified && !fold.left().is_zero() {
-                event.tell(json, "not included", None, Some(fold.left()))?;
-            }
+            told.event(row.state, source_of(&sources, row), &usage)?;
         }
         after = rows.last().map(|row| row.position);
         if rows.len() < PAGE {
             break;
         }
     }
-    let differences = fold.differences();
-    for row in fold.buckets().filter(|row| wanted(Bucket::of(row))) {
-        let stored = differences.iter().find(|difference| difference.slot() == row.slot);
-        tell_bucket(json, row, stored.map(|difference| difference.stored))?;
+    told.buckets()
+}
+
+/// What is told of a customer, and how.
+struct Told {
+    fold: Refold,
+    calendar: Calendar,
+    /// The buckets asked for; all when there is none.
+    only: Vec<BucketKey>,
+    json: bool,
+}
+
+impl Told {
+    fn wants(&self, bucket: BucketKey) -> bool {
+        self.only.is_empty() || self.only.contains(&bucket)
     }
-    Ok(())
+
+    /// Refuses a bucket asked for that there is not.
+    fn known_buckets(&self) -> Result<(), anyhow::Error> {
+        let stored = |key: &BucketKey| self.fold.stored().any(|row| row.key() == *key);
+        let missing = self.only.iter().find(|key| self.fold.untouched(&self.calendar, **key).is_none() && !stored(key));
+        match missing {
+            Some(key) => bail!("--bucket {key}: the customer has no such bucket; without --bucket all are told"),
+            None => Ok(()),
+        }
+    }
+
+    /// An event of the ledger: what became of it with the buckets that are wanted.
+    fn event(&mut self, state: UsageState, source: &str, usage: &Usage<'_>) -> Result<(), anyhow::Error> {
+        let event = Event { source, usage };
+        if state != UsageState::Counted {
+            self.fold.qualify(&self.calendar, usage);
+            if self.only.is_empty() || self.fold.qualified().any(|bucket| self.wants(bucket)) {
+                let what = if state == UsageState::Held { What::Held } else { What::Reversed };
+                event.tell(self.json, what)?;
+            }
+            return Ok(());
+        }
+        let draws = self.fold.fold(&self.calendar, usage).to_vec();
+        for draw in draws {
+            let row = self.fold.bucket(draw.slot).context("a draw of no bucket")?;
+            if self.wants(row.key()) {
+                event
+                    .tell(self.json, What::Drew { amount: draw.amount, bucket: row.key(), remaining: row.remaining })?;
+            }
+        }
+        for (bucket, amount) in self.fold.turned_away().filter(|(bucket, _)| self.wants(*bucket)) {
+            event.tell(self.json, What::TurnedAway { amount, bucket })?;
+        }
+        let left = self.fold.left();
+        let asked = self.only.is_empty() || self.fold.qualified().any(|bucket| self.wants(bucket));
+        if asked && !left.is_nothing() {
+            event.tell(self.json, What::NotIncluded(left))?;
+        }
+        Ok(())
+    }
+
+    /// The buckets in the end.
+    fn buckets(&self) -> Result<(), anyhow::Error> {
+        let differences = self.fold.differences();
+        for row in self.fold.buckets().filter(|row| self.wants(row.key())) {
+            let stored = differences.iter().find(|difference| difference.slot() == row.slot);
+            self.tell_bucket(
+                row.key(),
+                row.by_value,
+                Some((row.remaining, row.allowance)),
+                stored.map(|of| of.stored),
+            )?;
+        }
+        for difference in differences.iter().filter(|difference| difference.folded.is_none()) {
+            let Some(stored) = difference.stored.filter(|row| self.wants(row.key())) else { continue };
+            self.tell_bucket(stored.key(), stored.by_value, None, Some(Some(stored)))?;
+        }
+        // One that nothing drew from is told when it is asked for.
+        for key in self.only.iter().filter(|key| self.fold.buckets().all(|row| row.key() != **key)) {
+            if let Some(Untouched { by_value, allowance }) = self.fold.untouched(&self.calendar, *key) {
+                self.tell_bucket(*key, by_value, Some((allowance, allowance)), None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// A bucket: what is left of what, unless the facts give no such bucket; `stored` is what the store has where that
+    /// is something else.
+    fn tell_bucket(
+        &self,
+        key: BucketKey,
+        by_value: bool,
+        worth: Option<(Quantity, Quantity)>,
+        stored: Option<Option<BucketRow>>,
+    ) -> Result<(), anyhow::Error> {
+        if self.json {
+            let line = BucketLine {
+                bucket: key.to_string(),
+                by_value,
+                allowance: worth.map(|(_, allowance)| number(allowance)).transpose()?,
+                remaining: worth.map(|(remaining, _)| number(remaining)).transpose()?,
+                differs: stored.is_some(),
+                stored_allowance: stored.flatten().map(|row| number(row.allowance)).transpose()?,
+                stored_remaining: stored.flatten().map(|row| number(row.remaining)).transpose()?,
+            };
+            return print(&serde_json::to_string(&line)?);
+        }
+        let is = worth.map_or_else(
+            || "no such bucket".to_owned(),
+            |(remaining, allowance)| format!("{remaining} of {allowance}"),
+        );
+        let differs = stored.map(|stored| match stored {
+            Some(stored) => {
+                format!("; the store has {} of {}: see headroom rebuild", stored.remaining, stored.allowance)
+            }
+            None => "; the store has no row of it: see headroom rebuild".to_owned(),
+        });
+        print(&format!("{key}: {is}{}", differs.unwrap_or_default()))
+    }
 }
 
 /// The source of an event of the ledger.
@@ -131,62 +203,64 @@ fn source_of<'a>(sources: &'a [String], row: &'a LedgerRow) -> &'a str {
 /// An event of the ledger.
 struct Event<'a> {
     source: &'a str,
-    id: &'a str,
-    quantity: Quantity,
-    row: &'a LedgerRow,
+    usage: &'a Usage<'a>,
+}
+
+/// What became of an event.
+enum What {
+    /// It was first applied under a closed bill run, and draws nothing until it is let in.
+    Held,
+    /// It counts no more.
+    Reversed,
+    /// It took this of a bucket.
+    Drew { amount: Quantity, bucket: BucketKey, remaining: Quantity },
+    /// It wanted this much more of a bucket, where nothing was left.
+    TurnedAway { amount: Quantity, bucket: BucketKey },
+    /// This is left of it after all buckets.
+    NotIncluded(Left),
 }
 
 impl Event<'_> {
-    fn tell(
-        &self,
-        json: bool,
-        what: &str,
-        bucket: Option<&BucketRow>,
-        amount: Option<Quantity>,
-    ) -> Result<(), anyhow::Error> {
-        let start = self.row.position.start;
+    fn tell(&self, json: bool, what: What) -> Result<(), anyhow::Error> {
+        let Usage { id, quantity, price, position, .. } = *self.usage;
+        let (start, source) = (position.start, self.source);
         if json {
-            let event = Named {
-                source: self.source,
-                id: self.id,
-                start_time: start.to_string(),
-                quantity: number(self.quantity)?,
-            };
-            let line = EventLine {
-                event,
-                what,
-                amount: amount.map(number).transpose()?,
-                bucket: bucket.map(|row| Bucket::of(row).name()),
-                remaining: bucket.map(|row| number(row.remaining)).transpose()?,
-            };
-            return print(&serde_json::to_string(&line)?);
+            let event =
+                Named { source, id, start_time: start.to_string(), quantity: number(quantity)?, price: number(price)? };
+            return print(&serde_json::to_string(&what.line(event)?)?);
         }
-        let amount = amount.map(|amount| format!(" {amount}")).unwrap_or_default();
-        let of = bucket.map(|row| format!(" of {}, left {}", Bucket::of(row).name(), row.remaining));
-        let (source, id, quantity) = (self.source, self.id, self.quantity);
-        print(&format!("{start} {source} {id}: {quantity}: {what}{amount}{}", of.unwrap_or_default()))
+        let priced = |price: Quantity| if price.is_zero() { String::new() } else { format!(" at {price}") };
+        let what = match what {
+            What::Held => "held".to_owned(),
+            What::Reversed => "reversed".to_owned(),
+            What::Drew { amount, bucket, remaining } => format!("drew {amount} of {bucket}, left {remaining}"),
+            What::TurnedAway { amount, bucket } => format!("turned away with {amount} by {bucket}"),
+            What::NotIncluded(Left { open, cost }) => format!("not included {open}{}", priced(cost)),
+        };
+        print(&format!("{start} {source} {id}: {quantity}{}: {what}", priced(price)))
     }
 }
 
-/// A bucket in the end; `stored` is what the store has where that is something else.
-fn tell_bucket(json: bool, row: &BucketRow, stored: Option<Option<BucketRow>>) -> Result<(), anyhow::Error> {
-    let name = Bucket::of(row).name();
-    if json {
-        let line = BucketLine {
-            bucket: name,
-            by_value: row.by_value,
-            allowance: number(row.allowance)?,
-            remaining: number(row.remaining)?,
-            differs: stored.is_some(),
-            stored_remaining: stored.flatten().map(|row| number(row.remaining)).transpose()?,
-        };
-        return print(&serde_json::to_string(&line)?);
+impl What {
+    fn line(self, event: Named<'_>) -> Result<EventLine<'_>, serde_json::Error> {
+        let line = |what| EventLine { event, what, amount: None, cost: None, bucket: None, remaining: None };
+        Ok(match self {
+            What::Held => line("held"),
+            What::Reversed => line("reversed"),
+            What::Drew { amount, bucket, remaining } => EventLine {
+                amount: Some(number(amount)?),
+                bucket: Some(bucket.to_string()),
+                remaining: Some(number(remaining)?),
+                ..line("drew")
+            },
+            What::TurnedAway { amount, bucket } => {
+                EventLine { amount: Some(number(amount)?), bucket: Some(bucket.to_string()), ..line("turned away") }
+            }
+            What::NotIncluded(Left { open, cost }) => {
+                EventLine { amount: Some(number(open)?), cost: Some(number(cost)?), ..line("not included") }
+            }
+        })
     }
-    let differs = stored.map(|stored| match stored {
-        Some(stored) => format!("; the store has {} of {}: see headroom rebuild", stored.remaining, stored.allowance),
-        None => "; the store has no row of it: see headroom rebuild".to_owned(),
-    });
-    print(&format!("{name}: {} of {}{}", row.remaining, row.allowance, differs.unwrap_or_default()))
 }
 
 /// An event in a line of JSON. (A `serde_json::Value` would make binary floating point of its quantities.)
@@ -194,8 +268,15 @@ fn tell_bucket(json: bool, row: &BucketRow, stored: Option<Option<BucketRow>>) -
 struct EventLine<'a> {
     event: Named<'a>,
     what: &'a str,
+    /// Of the bucket's own kind: money where it is by value. Of what is not included the quantity.
+    #[serde(skip_serializing_if = "Option::is_none")]
     amount: Option<Box<RawValue>>,
+    /// Of what is not included the price.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cost: Option<Box<RawValue>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     bucket: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     remaining: Option<Box<RawValue>>,
 }
 
@@ -206,18 +287,20 @@ struct Named<'a> {
     id: &'a str,
     start_time: String,
     quantity: Box<RawValue>,
+    price: Box<RawValue>,
 }
 
-/// A bucket in a line of JSON.
+/// A bucket in a line of JSON. Without allowance and remaining the facts give no such bucket.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct BucketLine {
     bucket: String,
     by_value: bool,
-    allowance: Box<RawValue>,
-    remaining: Box<RawValue>,
+    allowance: Option<Box<RawValue>>,
+    remaining: Option<Box<RawValue>>,
     /// Whether the store has something else.
     differs: bool,
+    stored_allowance: Option<Box<RawValue>>,
     stored_remaining: Option<Box<RawValue>>,
 }
 

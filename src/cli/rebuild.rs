@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use headroom::config::{Config, Needs};
-use headroom::domain::BucketRow;
+use headroom::domain::{BucketRow, LineRow, Totals};
 use headroom::service::{store_options, worker_context};
 use headroom::store::{self, RepairRequest, Repaired, Settled, Store};
 use headroom::worker::{Differences, Partition, refold};
@@ -115,14 +115,15 @@ impl Rebuild {
             }
         }
         let mut snapshot = self.store.snapshot().await?;
-        let (kept, counted) = (snapshot.totals(partition).await?, snapshot.sums(partition).await?);
+        let kept = snapshot.totals(partition).await?;
+        // Alerts have no rows to be counted, and the quantity is in the ledger's bodies, which are read when all are.
+        let quantity = if only.is_some() { kept.quantity } else { snapshot.quantities(partition).await? };
+        let (crossed, recovered) = (kept.crossed, kept.recovered);
+        let counted = Totals { quantity, crossed, recovered, ..snapshot.sums(partition).await? };
         drop(snapshot);
-        let of = |totals: headroom::domain::Totals| {
-            (totals.counted, totals.held, totals.reversed, totals.drawn, totals.drawn_by_value)
-        };
-        if of(kept) != of(counted) {
+        if kept != counted {
             self.differ += 1;
-            print(&format!("partition {partition}: control totals: stored {:?}, counted {:?}", of(kept), of(counted)))?;
+            print(&format!("partition {partition}: control totals: stored {kept}, counted {counted}"))?;
             if !self.dry_run {
                 self.repair(partition, None).await?;
             }
@@ -141,8 +142,10 @@ impl Rebuild {
         self.differ += 1;
         report(customer, &differences)?;
         if !self.dry_run {
-            let Repaired { buckets, usage } = self.repair(partition, Some(customer)).await?;
-            print(&format!("customer {customer}: repaired {buckets} buckets and the draws of {usage} usage events"))?;
+            let Repaired { buckets, usage, lines } = self.repair(partition, Some(customer)).await?;
+            print(&format!(
+                "customer {customer}: repaired {buckets} buckets, {lines} lines and the draws of {usage} usage events"
+            ))?;
         }
         Ok(())
     }
@@ -176,7 +179,7 @@ impl Rebuild {
     }
 }
 
-/// Says what differs, a line for each bucket.
+/// Says what differs, a line of text for each bucket and each line.
 fn report(customer: i64, differences: &Differences) -> Result<(), anyhow::Error> {
     for difference in &differences.buckets {
         let Some(row) = difference.stored.or(difference.folded) else { continue };
@@ -185,14 +188,29 @@ fn report(customer: i64, differences: &Differences) -> Result<(), anyhow::Error>
             Some(row) => format!("{} of {}", row.remaining, row.allowance),
         };
         print(&format!(
-            "customer {customer}: bucket {}/{}/{}/{}: stored {}, folded {}",
-            row.assignment.level.name(),
-            row.assignment.id,
-            row.component,
-            row.window_start,
+            "customer {customer}: bucket {}: stored {}, folded {}",
+            row.key(),
             value(difference.stored),
             value(difference.folded)
         ))?;
+    }
+    for difference in &differences.lines {
+        let value = |row: Option<LineRow>| match row.map(|row| (row, row.last_usage)) {
+            None => "no row".to_owned(),
+            Some((_, None)) => "no usage".to_owned(),
+            Some((_, Some(last))) => {
+                format!("site {} and product {} by usage at {}", last.site, last.product, last.position.start)
+            }
+        };
+        print(&format!(
+            "customer {customer}: line {}: stored {}, folded {}",
+            difference.upi(),
+            value(difference.stored),
+            value(difference.folded)
+        ))?;
+    }
+    if differences.buckets.is_empty() && differences.lines.is_empty() && differences.usage.is_empty() {
+        print(&format!("customer {customer}: the number of the next bucket was given already"))?;
     }
     if !differences.usage.is_empty() {
         print(&format!("customer {customer}: the draws of {} usage events differ", differences.usage.len()))?;

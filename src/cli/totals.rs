@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use headroom::config::Needs;
-use headroom::domain::{ChargingType, Totals};
+use headroom::domain::{ChargingType, Totals, decimal};
 use headroom::service::store_options;
 use headroom::store;
 use serde::Serialize;
@@ -71,17 +71,6 @@ fn by_charging_type(sums: &[i128; 3]) -> Result<BTreeMap<&'static str, Box<RawVa
     named.map(|(kind, sum)| Ok((kind.name(), RawValue::from_string(decimal(*sum))?))).collect()
 }
 
-/// Millionths as a JSON number, exactly: no exponent, no trailing zeros after the point.
-fn decimal(millionths: i128) -> String {
-    let sign = if millionths < 0 { "-" } else { "" };
-    let (whole, fraction) = (millionths.unsigned_abs() / 1_000_000, millionths.unsigned_abs() % 1_000_000);
-    if fraction == 0 {
-        return format!("{sign}{whole}");
-    }
-    let digits = format!("{fraction:06}");
-    format!("{sign}{whole}.{}", digits.trim_end_matches('0'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,18 +93,5 @@ mod tests {
                         \"drawnByValue\":{\"DURATION\":0,\"MB\":0.25,\"ONE_OFF\":0},\
                         \"alerts\":{\"crossed\":5,\"recovered\":4}}";
         assert_eq!(json(&totals).expect("JSON"), expected);
-    }
-
-    #[test]
-    fn decimals_keep_every_digit() {
-        for (millionths, text) in [
-            (0, "0"),
-            (-1, "-0.000001"),
-            (-2_500_000, "-2.5"),
-            (10_000_000, "10"),
-            (i128::MAX, "170141183460469231731687303715884.105727"),
-        ] {
-            assert_eq!(decimal(millionths), text);
-        }
     }
 }

@@ -1,6 +1,9 @@
 //! An account as a store keeps it: plain values, without the indexes that [`Account`](super::Account) builds over them.
 
-use super::facts::{Assignment, AssignmentKey, BillRun, ChargingType, CustomerFact, Inventory, Position};
+use std::fmt;
+use std::str::FromStr;
+
+use super::facts::{Assignment, AssignmentKey, BillRun, ChargingType, CustomerFact, Inventory, Level, Position};
 use super::quantity::Quantity;
 use super::time::Instant;
 use super::totals::Totals;
@@ -111,6 +114,53 @@ pub struct BucketRow {
     pub remaining: Quantity,
     /// The greatest position among the events that drew more than nothing from it.
     pub mark: Option<Position>,
+}
+
+impl BucketRow {
+    /// How it is known within its customer.
+    pub fn key(&self) -> BucketKey {
+        BucketKey { assignment: self.assignment, component: self.component, window_start: self.window_start }
+    }
+}
+
+/// How a bucket is known within its customer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct BucketKey {
+    /// Whose it is.
+    pub assignment: AssignmentKey,
+    /// Of which component.
+    pub component: i64,
+    /// The start of its window as cut.
+    pub window_start: Instant,
+}
+
+impl fmt::Display for BucketKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let AssignmentKey { level, id } = self.assignment;
+        write!(f, "{}/{id}/{}/{}", level.name(), self.component, self.window_start)
+    }
+}
+
+/// The text is not that of a bucket.
+#[derive(Debug, thiserror::Error)]
+#[error("wants LEVEL/assignmentId/componentId/windowStart, such as SITE/5/1/2026-09-01T00:00:00Z")]
+pub struct NoBucketKey;
+
+impl FromStr for BucketKey {
+    type Err = NoBucketKey;
+
+    fn from_str(text: &str) -> Result<BucketKey, NoBucketKey> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let read = || {
+            let [level, id, component, start] = parts.as_slice() else { return None };
+            Some(BucketKey {
+                assignment: AssignmentKey { level: Level::from_name(level)?, id: id.parse().ok()? },
+                component: component.parse().ok()?,
+                window_start: Instant::parse(start)?,
+            })
+        };
+        read().ok_or(NoBucketKey)
+    }
 }
 
 /// What an event took from a bucket; never nothing.

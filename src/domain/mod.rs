@@ -32,15 +32,16 @@ pub use facts::{
     Inventory, Level, Plan, Position, Reference, Reversed, RunStatus, Usage,
 };
 pub use image::{
-    AccountImage, AssignmentRow, BillRunRow, BucketRow, CustomerRow, Draw, LastUsage, LineRow, UsageState,
+    AccountImage, AssignmentRow, BillRunRow, BucketKey, BucketRow, CustomerRow, Draw, LastUsage, LineRow, NoBucketKey,
+    UsageState,
 };
 pub use partitioner::Partitioner;
 pub use quantity::Quantity;
 pub use reason::{Outcome, Reason, Refusal};
-pub use refold::{BucketDifference, Refold};
+pub use refold::{BucketDifference, LineDifference, Refold, Untouched};
 pub use standing::StoredRow;
 pub use threshold::{Threshold, Turn, effective, turns};
 pub use time::{Date, Instant};
-pub use totals::Totals;
-pub use waterfall::Waterfall;
+pub use totals::{Totals, decimal};
+pub use waterfall::{Left, Waterfall};
 pub use window::Window;

@@ -78,6 +78,17 @@ pub fn unpack(position: Position, mut bytes: &[u8]) -> Option<Usage<'_>> {
     })
 }
 
+/// The charging type and the quantity of a packed event; `None` as for [`unpack`].
+pub fn quantity(mut bytes: &[u8]) -> Option<(ChargingType, Quantity)> {
+    let (&[VERSION, flags], rest) = bytes.split_first_chunk::<2>()? else { return None };
+    bytes = rest;
+    for _line_site_product in 0..3 {
+        take_number(&mut bytes)?;
+    }
+    let quantity = Quantity::from_millionths(take_number(&mut bytes)?);
+    Some((*ChargingType::ALL.get(usize::from(flags & 0b11))?, quantity))
+}
+
 /// Appends a packed event with its source behind it, for a source that has no number of its own.
 pub fn pack_with_source(body: &[u8], source: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(body);
@@ -187,11 +198,13 @@ mod tests {
             let mut bytes = Vec::new();
             pack(&usage, &mut bytes);
             prop_assert_eq!(unpack(usage.position, &bytes), Some(usage));
+            prop_assert_eq!(quantity(&bytes), Some((usage.charging_type, usage.quantity)));
         }
 
         #[test]
         fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
             let _ = unpack(Position { start: Instant::from_micros(0), key: EventKey(0) }, &bytes);
+            let _ = (quantity(&bytes), unpack_draws(&bytes), source_behind(&bytes), without_source(&bytes, true));
         }
     }
 }

@@ -4,6 +4,7 @@
 //! what their remaining becomes.
 
 use super::facts::{AssignmentKey, Position, Usage};
+use super::image::BucketKey;
 use super::quantity::Quantity;
 use super::time::Date;
 use super::window::Window;
@@ -34,6 +35,12 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
+    /// How the bucket is known.
+    pub(super) fn key(&self) -> BucketKey {
+        let Candidate { assignment, component_id: component, window, .. } = *self;
+        BucketKey { assignment, component, window_start: window.start }
+    }
+
     /// The order in which buckets are drawn.
     fn rank(&self) -> impl Ord + use<> {
         let AssignmentKey { level, id } = self.assignment;
@@ -47,7 +54,7 @@ impl Candidate {
     }
 }
 
-/// What an event takes from a candidate.
+/// What an event takes from a candidate, or wanted beyond that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Take {
     /// The candidate's place among the others.
@@ -61,10 +68,28 @@ pub(super) struct Take {
 pub struct Waterfall {
     pub(super) candidates: Vec<Candidate>,
     pub(super) takes: Vec<Take>,
+    /// What the event at hand wanted of candidates beyond what they had.
+    pub(super) turned_away: Vec<Take>,
     /// What the event at hand took of assignments that have a cap.
     capped: Vec<(AssignmentKey, Quantity)>,
     /// What is not included of the event at hand.
-    pub(super) left: Quantity,
+    pub(super) left: Left,
+}
+
+/// What is left of an event once it ran through its buckets: usage that is not included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Left {
+    /// Of its quantity.
+    pub open: Quantity,
+    /// Of its price.
+    pub cost: Quantity,
+}
+
+impl Left {
+    /// Whether all of it is included.
+    pub fn is_nothing(self) -> bool {
+        self.open.is_zero() && self.cost.is_zero()
+    }
 }
 
 /// How sure a waterfall must be of its order.
@@ -80,9 +105,10 @@ impl Waterfall {
     /// Runs `usage` through the candidates, filling `takes`. False when the order of events matters and is not kept:
     /// then nothing may be taken.
     pub(super) fn run(&mut self, usage: &Usage<'_>, order: Order) -> bool {
-        let Waterfall { candidates, takes, capped, left: not_included } = self;
+        let Waterfall { candidates, takes, turned_away, capped, left } = self;
         candidates.sort_unstable_by_key(Candidate::rank);
         takes.clear();
+        turned_away.clear();
         capped.clear();
         let (mut open, mut cost) = (usage.quantity, usage.price);
         for (place, candidate) in candidates.iter().enumerate() {
@@ -97,22 +123,25 @@ impl Waterfall {
                 return false;
             }
             let take = want.min(candidate.remaining);
+            if take < want {
+                turned_away.push(Take { candidate: place, amount: want.less(take) });
+            }
             if take.is_zero() {
                 continue;
             }
             takes.push(Take { candidate: place, amount: take });
             if candidate.by_value {
-                let left = cost.less(take);
-                open = open.share(left, cost);
-                cost = left;
+                let rest = cost.less(take);
+                open = open.share(rest, cost);
+                cost = rest;
             } else {
-                let left = open.less(take);
-                cost = cost.share(left, open);
-                open = left;
+                let rest = open.less(take);
+                cost = cost.share(rest, open);
+                open = rest;
                 note_cap(candidate, take, capped);
             }
         }
-        *not_included = open;
+        *left = Left { open, cost };
         true
     }
 }

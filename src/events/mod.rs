@@ -12,6 +12,8 @@ mod reference;
 mod usage;
 
 #[cfg(test)]
+mod fuzz;
+#[cfg(test)]
 mod tests;
 
 use std::borrow::Cow;

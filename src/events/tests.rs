@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
@@ -260,22 +259,4 @@ fn a_record_must_lie_where_its_key_gives() {
     let mut none = record("17", text.as_bytes(), STRUCTURED);
     (none.key, none.timestamp) = (None, None);
     assert_eq!(decode_usage(&none, &rules()).expect_err("no key").reason, Reason::WrongKey);
-}
-
-proptest! {
-    #[test]
-    fn no_bytes_make_it_panic(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
-        let _ = decode_usage(&record("17", &bytes, &[]), &rules());
-        let _ = decode_assignment(&record("17", &bytes, &[]), &rules());
-    }
-
-    #[test]
-    fn no_damage_makes_it_panic(which in 0usize..4, at in any::<prop::sample::Index>(), bytes in prop::collection::vec(any::<u8>(), 0..6)) {
-        let mut text = [usage(), reversal(), assignment(), bill_run()][which].to_string().into_bytes();
-        let from = at.index(text.len());
-        let until = (from + bytes.len()).min(text.len());
-        text.splice(from..until, bytes);
-        let _ = decode_usage(&record("17", &text, STRUCTURED), &rules());
-        let _ = decode_assignment(&record("17", &text, STRUCTURED), &rules());
-    }
 }

@@ -308,6 +308,8 @@ pub struct Repaired {
     pub buckets: i64,
     /// Rows of the ledger.
     pub usage: i64,
+    /// Rows of lines.
+    pub lines: i64,
 }
 
 /// A bill run as a partition has applied it.

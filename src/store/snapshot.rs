@@ -38,4 +38,8 @@ pub trait Snapshot: Send {
     /// The same counted anew where the tables tell: usage events by state from the ledger, what is drawn from the
     /// buckets. The rest is nothing.
     async fn sums(&mut self, partition: i32) -> Result<Totals, StoreError>;
+
+    /// The quantity of the usage that counts, by charging type's number, added up from the ledger. It reads all of the
+    /// partition's ledger.
+    async fn quantities(&mut self, partition: i32) -> Result<[i128; 3], StoreError>;
 }

@@ -19,8 +19,8 @@ use super::draw::Tail;
 use super::runs::{HeldUsage, LedgerCause};
 use super::usage::Judged;
 use crate::domain::{
-    Account, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken, Threshold, Totals, Turn,
-    Waterfall,
+    Account, AccountImage, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken, Threshold,
+    Totals, Turn, Waterfall,
 };
 use crate::events::Rules;
 use crate::store::{self, AlertRow, Commit, CommitError, OfCustomer, Offsets, Store, StoreError, StoredAhead};
@@ -231,7 +231,10 @@ impl Partition {
         batch.usage.sort_unstable_by_key(|usage| (usage.key, usage.origin));
         let mut held = self.before_bill_run(batch).await?;
         let mut accounts = self.accounts_of(batch, &held, behind).await?;
-        self.store_ahead(&accounts, &mut draft);
+        if self.is_storing() {
+            let images: Vec<AccountImage> = accounts.iter().map(Account::image).collect();
+            self.store_ahead(&images, &mut draft.commit);
+        }
         let run = self.take_bill_run(batch, &mut draft);
         let (unsettled, moved) = self.take_references(batch, &mut accounts, &mut draft);
         let mut judged = self.judge(batch, &mut accounts, &mut draft).await?;

@@ -2,7 +2,7 @@
 //! reports, and what a repair writes.
 
 use super::usage::{read, unreadable};
-use crate::domain::{BucketDifference, Calendar, CustomerRow, Refold, UsageState, packed};
+use crate::domain::{BucketDifference, Calendar, CustomerRow, LineDifference, Refold, UsageState, packed};
 use crate::store::{LedgerKey, Snapshot, StoreError, UsageChange};
 
 /// Ledger rows that are read at once.
@@ -13,16 +13,18 @@ const PAGE: usize = 5_000;
 pub struct Differences {
     /// The buckets whose rows are others.
     pub buckets: Vec<BucketDifference>,
+    /// The lines whose rows are others.
+    pub lines: Vec<LineDifference>,
     /// Ledger rows whose draws are others, as they should be.
     pub usage: Vec<UsageChange>,
-    /// The customer's own row, if the fold gave slots.
+    /// The customer's own row, if the fold gave slots, or if it would give one again.
     pub(super) customer: Option<CustomerRow>,
 }
 
 impl Differences {
     /// Whether the store is as it should be.
     pub fn is_empty(&self) -> bool {
-        self.buckets.is_empty() && self.usage.is_empty()
+        self.buckets.is_empty() && self.lines.is_empty() && self.usage.is_empty() && self.customer.is_none()
     }
 }
 
@@ -61,6 +63,7 @@ pub async fn refold(
         }
     }
     differences.buckets = fold.differences();
+    differences.lines = fold.line_differences();
     differences.customer = fold.customer(&image);
     Ok(differences)
 }

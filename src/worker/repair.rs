@@ -1,7 +1,8 @@
 //! A repair that an operator asked for (`headroom rebuild`): a customer's balances folded anew from the ledger, and the
 //! control totals counted anew, in a commit of its own under the fence, so that no cache ever disagrees with the store.
 //!
-//! It raises no alert: thresholds are judged from what remains after it. Rows of closed bill runs stay as they are.
+//! It raises no alert: thresholds are judged from what remains after it. Rows of closed bill runs stay as they are: where
+//! they are still being stored, the customer's are stored first. The partition waits meanwhile.
 
 use super::partition::Partition;
 use super::refold::{Differences, refold};
@@ -16,40 +17,41 @@ impl Partition {
             return Ok(());
         }
         let (sums, differences) = context.patiently(|| self.find(request)).await?;
-        let mut commit = Commit {
-            partition: self.partition,
-            epoch: self.epoch,
-            from: self.offsets,
-            next: self.offsets,
-            outbox_number: self.outbox_number,
-            // Quantities and alerts are those of the commits so far.
-            totals: Totals {
-                quantity: self.totals.quantity,
-                crossed: self.totals.crossed,
-                recovered: self.totals.recovered,
-                ..sums
-            },
-            ..Commit::default()
-        };
+        // Alerts are those of the commits so far.
+        let totals = Totals { crossed: self.totals.crossed, recovered: self.totals.recovered, ..sums };
+        let mut commit = Commit { totals, ..self.commit_in_place() };
         let buckets = i64::try_from(differences.buckets.len()).unwrap_or(i64::MAX);
         let usage = i64::try_from(differences.usage.len()).unwrap_or(i64::MAX);
-        commit.repaired = Some((*request, Repaired { buckets, usage }));
+        let lines = i64::try_from(differences.lines.len()).unwrap_or(i64::MAX);
+        commit.repaired = Some((*request, Repaired { buckets, usage, lines }));
         if let Some(customer) = request.customer {
             self.forget(customer);
+            if self.is_storing() {
+                let of = [customer];
+                let images = context.patiently(|| context.store.accounts(self.partition, &of)).await?;
+                self.store_ahead(&images, &mut commit);
+            }
             fill(&mut commit, customer, differences);
         }
         context.patiently(|| context.store.commit(&commit)).await?;
         self.totals = commit.totals;
+        self.note_stored(&commit);
         Ok(())
     }
 
     /// What is at fault. Nobody else writes this partition, so it still is when the commit passes the fence.
     async fn find(&self, request: &RepairRequest) -> Result<(Totals, Differences), StoreError> {
         let mut snapshot = self.context.store.snapshot().await?;
-        let sums = snapshot.sums(self.partition).await?;
+        let mut sums = snapshot.sums(self.partition).await?;
         let differences = match request.customer {
-            Some(customer) => refold(snapshot.as_mut(), &self.context.calendar, self.partition, customer).await?,
-            None => Differences::default(),
+            Some(customer) => {
+                sums.quantity = self.totals.quantity;
+                refold(snapshot.as_mut(), &self.context.calendar, self.partition, customer).await?
+            }
+            None => {
+                sums.quantity = snapshot.quantities(self.partition).await?;
+                Differences::default()
+            }
         };
         Ok((sums, differences))
     }
@@ -59,6 +61,12 @@ impl Partition {
 fn fill(commit: &mut Commit, customer: i64, differences: Differences) {
     commit.customers.extend(differences.customer);
     commit.usage_changes = differences.usage;
+    for difference in differences.lines {
+        match difference.folded {
+            Some(row) => commit.lines.push(OfCustomer { customer, row }),
+            None => commit.removed_lines.push((customer, difference.upi())),
+        }
+    }
     for difference in differences.buckets {
         if let Some(row) = &difference.stored {
             add_drawn(&mut commit.totals, row, -1);

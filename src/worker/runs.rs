@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::partition::{Draft, Partition, account_of};
 use super::usage::{Judged, read};
 use crate::domain::{
-    Account, BillRun, BillRunRow, Instant, Reason, Refusal, RunChange, RunTaken, Taken, packed, standing,
+    Account, AccountImage, BillRun, BillRunRow, Instant, Reason, Refusal, RunChange, RunTaken, Taken, packed, standing,
 };
 use crate::store::{Commit, CommitError, HeldSelection, LedgerKey, LedgerRow, StoreError, StoredAhead};
 
@@ -98,16 +98,15 @@ impl Partition {
     }
 
     /// Stores the customers of a batch in every run that is being stored and has not come to them.
-    pub(super) fn store_ahead(&self, accounts: &[Account], draft: &mut Draft) {
+    pub(super) fn store_ahead(&self, images: &[AccountImage], commit: &mut Commit) {
         for row in self.bill_runs.storing() {
-            for account in accounts {
-                let ahead = StoredAhead { bill_run: row.run.id, customer: account.customer() };
+            for image in images {
+                let ahead = StoredAhead { bill_run: row.run.id, customer: image.customer };
                 if row.storing.is_some_and(|done| ahead.customer <= done) || self.ahead.contains(&ahead) {
                     continue;
                 }
-                let rows = standing::rows_to_store(&account.image(), &row.run, &self.context.calendar);
-                draft.commit.stored_rows.extend(rows);
-                draft.commit.stored_ahead.push(ahead);
+                commit.stored_rows.extend(standing::rows_to_store(image, &row.run, &self.context.calendar));
+                commit.stored_ahead.push(ahead);
             }
         }
     }

@@ -14,7 +14,7 @@ use proptest::prop_assert_eq;
 use proptest::test_runner::TestCaseError;
 use uuid::Uuid;
 
-use crate::store::Memory;
+use crate::store::{Memory, Rows};
 
 /// Which real store.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +130,29 @@ impl Both {
             self.real.outbox_numbers().await.map_err(failed)?,
             vec![Partitioned { partition: 0, value: rows.outbox_number }]
         );
+        self.compare_moments(rows).await
+    }
+
+    /// Holds what explanations, rebuilds and audits see against memory.
+    async fn compare_moments(&self, mut must: Rows) -> Result<(), TestCaseError> {
+        let mut found = self.real.snapshot().await.map_err(failed)?;
+        let customers = must.customers(0, None, usize::MAX >> 1).await.map_err(failed)?;
+        prop_assert_eq!(&found.customers(0, None, usize::MAX >> 1).await.map_err(failed)?, &customers);
+        for customer in customers {
+            let accounts = |image: Option<AccountImage>| sorted(image.into_iter().collect());
+            prop_assert_eq!(
+                accounts(found.account(0, customer).await.map_err(failed)?),
+                accounts(must.account(0, customer).await.map_err(failed)?)
+            );
+            prop_assert_eq!(
+                found.usage_after(0, customer, None, usize::MAX >> 1).await.map_err(failed)?,
+                Snapshot::usage_after(&mut must, 0, customer, None, usize::MAX >> 1).await.map_err(failed)?
+            );
+        }
+        prop_assert_eq!(found.sources(0).await.map_err(failed)?, must.sources(0).await.map_err(failed)?);
+        prop_assert_eq!(found.totals(0).await.map_err(failed)?, must.totals(0).await.map_err(failed)?);
+        prop_assert_eq!(found.sums(0).await.map_err(failed)?, must.sums(0).await.map_err(failed)?);
+        prop_assert_eq!(found.quantities(0).await.map_err(failed)?, must.quantities(0).await.map_err(failed)?);
         Ok(())
     }
 }

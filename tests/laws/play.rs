@@ -38,6 +38,8 @@ pub(crate) struct Step<'a> {
     pub(crate) applied: Option<Applied>,
     /// Whether it ends a fold that another owner of the partition left unfinished.
     pub(crate) taken_up: bool,
+    /// Whether the history is at its end, and all rows are stored: nothing was committed then.
+    pub(crate) is_last: bool,
 }
 
 /// Somewhere to play.
@@ -69,6 +71,7 @@ pub(crate) fn play(history: &History, real: Option<Real>, judge: impl FnMut(&Ste
         read: 0,
         steps: 0,
         left: BTreeSet::new(),
+        is_over: false,
         judge,
     };
     let (mut commits, mut plan) = (0, history.batches.iter().cycle());
@@ -93,6 +96,7 @@ pub(crate) fn play(history: &History, real: Option<Real>, judge: impl FnMut(&Ste
         return Err(TestCaseError::fail("a customer never catches up"));
     }
     let rows = game.stage.memory.rows().clone();
+    game.is_over = true;
     game.judge(&rows, &[], None)?;
     if let Some((both, _)) = &game.stage.both {
         game.stage.runtime.block_on(both.compare())?;
@@ -115,6 +119,8 @@ struct Game<'a, J> {
     steps: usize,
     /// Customers whose unfinished fold another owner left.
     left: BTreeSet<i64>,
+    /// Whether all of it is played.
+    is_over: bool,
     judge: J,
 }
 
@@ -142,6 +148,7 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
             rows: (before, &after),
             applied,
             taken_up,
+            is_last: self.is_over,
         })?;
         (self.known, self.balances) = (knows, becomes);
         Ok(())
@@ -319,24 +326,7 @@ impl Stage {
             None => memory.clone(),
             Some((both, _)) => both.clone(),
         };
-        let day = Duration::from_secs(86_400);
-        let context = Context {
-            store,
-            store_id: uuid::Uuid::nil(),
-            calendar: domain::Calendar::new(history.zone).expect("a known zone"),
-            partitions: 1,
-            thresholds: history.thresholds.iter().copied().map(threshold).collect(),
-            alert_source: "laws".to_owned(),
-            topics: ["usage-events".to_owned(), "assignment-events".to_owned()],
-            now: || Instant::from_micros(0),
-            cache_bytes: history.cache_bytes,
-            replay_page: history.replay_page,
-            replay_pause: if history.patient { Duration::from_secs(3_600) } else { Duration::ZERO },
-            behind_bytes: history.behind_bytes,
-            storing_customers: history.storing.0,
-            rules: Rules { partitioner: Partitioner::Murmur2, partitions: 1, max_future: day, retention: 400 * day },
-            health: headroom::telemetry::Health::default(),
-        };
+        let context = context(history, store);
         let mut next = [0; 2];
         let places = history.records.iter().map(|(fact, _)| {
             let input = if fact.is_usage() { Input::Usage } else { Input::Assignments };
@@ -386,6 +376,28 @@ impl Stage {
             batch.push(input, offset, &raw, &self.context.rules);
         }
         batch
+    }
+}
+
+/// What a worker shares, for a history.
+pub(crate) fn context(history: &History, store: Arc<dyn Store>) -> Context {
+    let day = Duration::from_secs(86_400);
+    Context {
+        store,
+        store_id: uuid::Uuid::nil(),
+        calendar: domain::Calendar::new(history.zone).expect("a known zone"),
+        partitions: 1,
+        thresholds: history.thresholds.iter().copied().map(threshold).collect(),
+        alert_source: "laws".to_owned(),
+        topics: ["usage-events".to_owned(), "assignment-events".to_owned()],
+        now: || Instant::from_micros(0),
+        cache_bytes: history.cache_bytes,
+        replay_page: history.replay_page,
+        replay_pause: if history.patient { Duration::from_secs(3_600) } else { Duration::ZERO },
+        behind_bytes: history.behind_bytes,
+        storing_customers: history.storing.0,
+        rules: Rules { partitioner: Partitioner::Murmur2, partitions: 1, max_future: day, retention: 400 * day },
+        health: headroom::telemetry::Health::default(),
     }
 }
 

@@ -2,12 +2,13 @@
 //! (`store::Commit`), so that a worker which breaks a promise is caught before a database would notice or not.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use headroom::domain::{
     AccountImage, AssignmentKey, AssignmentRow, BillRunRow, BucketRow, CustomerRow, LineRow, Position, StoredRow,
-    Totals, UsageState,
+    Totals, UsageState, packed,
 };
 use headroom::store::{
     AlertRow, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, HeldSelection, LedgerKey,
@@ -39,6 +40,7 @@ pub(crate) struct Rows {
     pub(crate) behind: BTreeMap<i64, Behind>,
     pub(crate) alerts: Vec<AlertRow>,
     pub(crate) dead_letters: Vec<DeadLetterRow>,
+    pub(crate) repaired: BTreeMap<Uuid, Repaired>,
 }
 
 /// What goes wrong with the next commit.
@@ -58,6 +60,11 @@ pub(crate) struct Memory {
 }
 
 impl Memory {
+    /// One that has this in it.
+    pub(crate) fn with(rows: Rows) -> Memory {
+        Memory { rows: Mutex::new(rows), mishap: Mutex::default() }
+    }
+
     /// What is in it.
     pub(crate) fn rows(&self) -> MutexGuard<'_, Rows> {
         self.rows.lock().unwrap()
@@ -111,7 +118,8 @@ impl Rows {
         }
         assert_eq!(commit.outbox_number, self.outbox_number, "the progress row has the last alert's number");
         self.dead_letters.extend(commit.dead_letters.iter().cloned());
-        self.check_customers();
+        self.repaired.extend(commit.repaired.map(|(request, repaired)| (request.id, repaired)));
+        self.check_customers(commit);
     }
 
     fn write_usage(&mut self, commit: &Commit) {
@@ -164,7 +172,7 @@ impl Rows {
     }
 
     /// Whatever belongs to a customer, its customer has a row, and a slot is one that was given.
-    fn check_customers(&self) {
+    fn check_customers(&self, commit: &Commit) {
         let known = |customer: &i64| self.customers.contains_key(customer);
         assert!(
             self.ledger.keys().chain(self.reversals.keys()).all(|key| known(&key.customer)),
@@ -172,9 +180,15 @@ impl Rows {
         );
         assert!(self.assignments.keys().all(|(customer, _)| known(customer)), "a customer has a row");
         assert!(self.lines.keys().all(|(customer, _)| known(customer)), "a customer has a row");
-        for (customer, slot) in self.buckets.keys() {
-            assert!(*slot < self.customers[customer].next_slot, "a slot was given before");
+        for of in &commit.new_buckets {
+            assert!(of.row.slot < self.customers[&of.customer].next_slot, "a slot was given before");
         }
+    }
+
+    /// Up to `limit` ledger rows of a customer after a position, in order.
+    fn usage_after(&self, customer: i64, after: Option<Position>, limit: usize) -> Vec<LedgerRow> {
+        let later = self.ledger.iter().filter(|(key, _)| key.customer == customer && Some(key.position) > after);
+        later.take(limit).map(|(_, row)| row.clone()).collect()
     }
 
     fn image(&self, row: CustomerRow) -> AccountImage {
@@ -250,9 +264,7 @@ impl Store for Memory {
         after: Option<Position>,
         limit: usize,
     ) -> Result<Vec<LedgerRow>, StoreError> {
-        let rows = self.rows();
-        let later = rows.ledger.iter().filter(|(key, _)| key.customer == customer && Some(key.position) > after);
-        Ok(later.take(limit).map(|(_, row)| row.clone()).collect())
+        Ok(self.rows().usage_after(customer, after, limit))
     }
 
     async fn usage_before(
@@ -290,7 +302,7 @@ impl Store for Memory {
         limit: usize,
     ) -> Result<Vec<i64>, StoreError> {
         let rows = self.rows();
-        let later = rows.customers.range(after + 1..);
+        let later = rows.customers.range((Bound::Excluded(after), Bound::Unbounded));
         let of_cycle = later.filter(|(_, row)| row.fact.map_or(0, |(_, fact)| fact.billing_cycle) == cycle);
         Ok(of_cycle.map(|(customer, _)| *customer).take(limit).collect())
     }
@@ -364,7 +376,7 @@ impl Store for Memory {
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        unreachable!("no part of a partition's work")
+        Ok(Box::new(self.rows().clone()))
     }
 
     async fn request_repair(&self, _request: &RepairRequest) -> Result<(), StoreError> {
@@ -375,7 +387,64 @@ impl Store for Memory {
         unreachable!("no part of a partition's work")
     }
 
-    async fn repaired(&self, _request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
-        unreachable!("no part of a partition's work")
+    async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
+        Ok(self.rows().repaired.get(&request.id).copied())
+    }
+}
+
+/// Rows that nobody writes are a moment.
+#[async_trait]
+impl Snapshot for Rows {
+    async fn customers(&mut self, _partition: i32, after: Option<i64>, limit: usize) -> Result<Vec<i64>, StoreError> {
+        let later = self.customers.keys().copied().filter(|customer| Some(*customer) > after);
+        Ok(later.take(limit).collect())
+    }
+
+    async fn account(&mut self, _partition: i32, customer: i64) -> Result<Option<AccountImage>, StoreError> {
+        Ok(self.customers.get(&customer).map(|row| self.image(*row)))
+    }
+
+    async fn is_unfinished(&mut self, _partition: i32, customer: i64) -> Result<bool, StoreError> {
+        Ok(self.behind.get(&customer).is_some_and(|behind| behind.unfinished.is_some()))
+    }
+
+    async fn usage_after(
+        &mut self,
+        _partition: i32,
+        customer: i64,
+        after: Option<Position>,
+        limit: usize,
+    ) -> Result<Vec<LedgerRow>, StoreError> {
+        Ok(Rows::usage_after(self, customer, after, limit))
+    }
+
+    async fn sources(&mut self, _partition: i32) -> Result<Vec<String>, StoreError> {
+        Ok(self.sources.clone())
+    }
+
+    async fn totals(&mut self, _partition: i32) -> Result<Totals, StoreError> {
+        Ok(self.totals)
+    }
+
+    async fn sums(&mut self, _partition: i32) -> Result<Totals, StoreError> {
+        let mut sums = Totals::default();
+        for row in self.ledger.values() {
+            row.state.add_to(&mut sums, 1);
+        }
+        for row in self.buckets.values() {
+            let of = if row.by_value { &mut sums.drawn_by_value } else { &mut sums.drawn };
+            of[usize::from(row.charging_type.number())] +=
+                i128::from(row.allowance.millionths()) - i128::from(row.remaining.millionths());
+        }
+        Ok(sums)
+    }
+
+    async fn quantities(&mut self, _partition: i32) -> Result<[i128; 3], StoreError> {
+        let mut sums = [0; 3];
+        for row in self.ledger.values().filter(|row| row.state == UsageState::Counted) {
+            let (kind, quantity) = packed::quantity(&row.body).expect("a ledger row can be read");
+            sums[usize::from(kind.number())] += i128::from(quantity.millionths());
+        }
+        Ok(sums)
     }
 }

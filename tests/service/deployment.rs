@@ -101,7 +101,14 @@ impl Deployment {
         }
     }
 
+    /// Sends an event, and waits until it is there.
     pub(crate) fn send(&self, kind: &str, source: &str, id: &str, key: i64, data: &Value) {
+        self.queue(kind, source, id, key, data);
+        self.feeder.get().unwrap().flush().unwrap();
+    }
+
+    /// Sends an event soon.
+    pub(crate) fn queue(&self, kind: &str, source: &str, id: &str, key: i64, data: &Value) {
         let options = self.options();
         let value = json!({"specversion": "1.0", "type": kind, "source": source, "id": id, "data": data}).to_string();
         let topic = if kind.starts_with("usage.") { &options.usage_topic } else { &options.assignments_topic };
@@ -109,7 +116,6 @@ impl Deployment {
         let feeder = self.feeder.get_or_init(|| Feeder::new(&options.bootstrap_servers).unwrap());
         let partition = Partitioner::Murmur2.partition(key.as_bytes(), PARTITIONS);
         feeder.send(&Feed { topic, partition, key: &key, value: Some(&value), timestamp: now() }).unwrap();
-        feeder.flush().unwrap();
     }
 
     pub(crate) fn call(&self, id: &str, seconds: i64) {

@@ -6,6 +6,8 @@
 mod bill_runs;
 mod dead_letters;
 mod deployment;
+mod explain;
+mod moving_in;
 mod rebuild;
 
 use std::net::TcpListener;

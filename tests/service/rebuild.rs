@@ -71,6 +71,21 @@ fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
     mended();
     assert_eq!(epochs(), epoch, "the owner did it");
 
+    // A line's last usage, and quantities that only the ledger's bodies tell.
+    on_postgres(url, "update line set last_site_id = 9 where customer_id = 17 returning last_site_id");
+    on_postgres(url, "update totals set quantity[1] = quantity[1] + 5000000 where counted > 0 returning counted");
+    let (code, audited) = command(&deployment, &["audit"]);
+    assert_eq!(code, Some(1), "{audited}");
+    assert!(audited.contains("customer 17, line 11: stored site 9 and product 1 by usage at "), "{audited}");
+    assert!(audited.contains("quantity DURATION 1005 MB 0") && audited.contains("quantity DURATION 1000 MB 0"));
+    let (code, said) = rebuild(&deployment, &["--all"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("customer 17: line 11: stored site 9 and product 1 by usage at "), "{said}");
+    assert!(said.contains("repaired 0 buckets, 1 lines and the draws of 0 usage events"), "{said}");
+    mended();
+    assert_eq!(on_postgres(url, "select last_site_id from line where customer_id = 17"), Some(1));
+    assert_eq!(epochs(), epoch, "the owner did it");
+
     // Nobody runs: the command takes the partition.
     drop(running);
     spoil();

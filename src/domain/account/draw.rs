@@ -68,8 +68,7 @@ impl Account {
         draws: &mut Vec<Draw>,
     ) -> bool {
         draws.clear();
-        waterfall.candidates.clear();
-        self.find_candidates(calendar, usage, &mut waterfall.candidates);
+        self.qualify(calendar, usage, waterfall);
         if !waterfall.run(usage, order) {
             return false;
         }
@@ -87,6 +86,12 @@ impl Account {
             draws.push(Draw { slot: bucket.row.slot, amount: take.amount });
         }
         true
+    }
+
+    /// Finds the buckets that usage qualifies for, and draws nothing.
+    pub(in crate::domain) fn qualify(&self, calendar: &Calendar, usage: &Usage<'_>, waterfall: &mut Waterfall) {
+        waterfall.candidates.clear();
+        self.find_candidates(calendar, usage, &mut waterfall.candidates);
     }
 
     /// Finds the buckets that may be drawn by this usage.

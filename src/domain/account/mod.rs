@@ -21,8 +21,8 @@ pub use replay::SlotSums;
 use rustc_hash::FxHashSet;
 
 use super::calendar::Calendar;
-use super::facts::{Assignment, AssignmentKey, CustomerFact, Level, Position};
-use super::image::{AccountImage, AssignmentRow, BucketRow};
+use super::facts::{Assignment, AssignmentKey, Component, CustomerFact, Level, Position};
+use super::image::{AccountImage, AssignmentRow, BucketKey, BucketRow, LineRow};
 use super::threshold::Threshold;
 use super::time::{Date, Instant};
 use super::window::Window;
@@ -198,6 +198,20 @@ impl Account {
     /// The buckets that have a slot and still exist, in no order.
     pub fn buckets(&self) -> impl Iterator<Item = &BucketRow> {
         self.buckets.iter().filter(|bucket| bucket.window.is_some()).map(|bucket| &bucket.row)
+    }
+
+    /// The lines, with those that nothing makes known any more until the batch ends.
+    pub(in crate::domain) fn lines(&self) -> impl Iterator<Item = &LineRow> {
+        self.lines.rows()
+    }
+
+    /// The component and the window that a bucket is of; `None` when the facts give no such bucket. It need not have a
+    /// slot.
+    pub(in crate::domain) fn bucket_of(&self, calendar: &Calendar, key: BucketKey) -> Option<(&Component, Window)> {
+        let at = self.assignments.binary_search_by_key(&key.assignment, |state| state.row.key).ok()?;
+        let assignment = self.assignments[at].row.assignment.as_ref()?;
+        let component = assignment.plan.components.iter().find(|known| known.id == key.component)?;
+        Some((component, window_starting(assignment, key.window_start, calendar)?))
     }
 
     /// About how many bytes it takes in memory.

@@ -31,14 +31,17 @@ pub(super) async fn requests(pool: &PgPool) -> Result<Vec<RepairRequest>, Error>
 
 pub(super) async fn done(pool: &PgPool, request: &RepairRequest) -> Result<Option<Repaired>, Error> {
     let row = sqlx::query(
-        "SELECT buckets, usage FROM repair_request \
+        "SELECT buckets, usage, lines FROM repair_request \
          WHERE partition = $1 AND request_id = $2 AND buckets IS NOT NULL",
     )
     .bind(request.partition)
     .bind(request.id)
     .fetch_optional(pool)
     .await?;
-    row.map(|row| Ok(Repaired { buckets: row.try_get("buckets")?, usage: row.try_get("usage")? })).transpose()
+    row.map(|row| {
+        Ok(Repaired { buckets: row.try_get("buckets")?, usage: row.try_get("usage")?, lines: row.try_get("lines")? })
+    })
+    .transpose()
 }
 
 /// Answers a request, within the commit that carries it out.
@@ -47,12 +50,15 @@ pub(super) async fn answer(
     request: &RepairRequest,
     repaired: &Repaired,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE repair_request SET buckets = $3, usage = $4 WHERE partition = $1 AND request_id = $2")
-        .bind(request.partition)
-        .bind(request.id)
-        .bind(repaired.buckets)
-        .bind(repaired.usage)
-        .execute(connection)
-        .await?;
+    sqlx::query(
+        "UPDATE repair_request SET buckets = $3, usage = $4, lines = $5 WHERE partition = $1 AND request_id = $2",
+    )
+    .bind(request.partition)
+    .bind(request.id)
+    .bind(repaired.buckets)
+    .bind(repaired.usage)
+    .bind(repaired.lines)
+    .execute(connection)
+    .await?;
     Ok(())
 }

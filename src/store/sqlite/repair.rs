@@ -31,14 +31,17 @@ pub(super) async fn requests(pool: &SqlitePool) -> Result<Vec<RepairRequest>, Er
 
 pub(super) async fn done(pool: &SqlitePool, request: &RepairRequest) -> Result<Option<Repaired>, Error> {
     let row = sqlx::query(
-        "SELECT buckets, usage FROM repair_request \
+        "SELECT buckets, usage, lines FROM repair_request \
          WHERE partition = ? AND request_id = ? AND buckets IS NOT NULL",
     )
     .bind(request.partition)
     .bind(request.id)
     .fetch_optional(pool)
     .await?;
-    row.map(|row| Ok(Repaired { buckets: row.try_get("buckets")?, usage: row.try_get("usage")? })).transpose()
+    row.map(|row| {
+        Ok(Repaired { buckets: row.try_get("buckets")?, usage: row.try_get("usage")?, lines: row.try_get("lines")? })
+    })
+    .transpose()
 }
 
 /// Answers a request, within the commit that carries it out.
@@ -47,9 +50,10 @@ pub(super) async fn answer(
     request: &RepairRequest,
     repaired: &Repaired,
 ) -> Result<(), Error> {
-    sqlx::query("UPDATE repair_request SET buckets = ?, usage = ? WHERE partition = ? AND request_id = ?")
+    sqlx::query("UPDATE repair_request SET buckets = ?, usage = ?, lines = ? WHERE partition = ? AND request_id = ?")
         .bind(repaired.buckets)
         .bind(repaired.usage)
+        .bind(repaired.lines)
         .bind(request.partition)
         .bind(request.id)
         .execute(connection)

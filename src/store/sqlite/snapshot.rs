@@ -1,11 +1,12 @@
 //! One moment: a read transaction, which the write-ahead log keeps as it began.
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
 use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Error, Row, Sqlite, Transaction};
 
 use super::{behind, read, store_error};
-use crate::domain::{AccountImage, Position, Totals, UsageState};
+use crate::domain::{AccountImage, Position, Totals, UsageState, packed};
 use crate::store::{LedgerRow, Snapshot, StoreError};
 
 /// A read transaction.
@@ -48,6 +49,21 @@ impl Moment {
             let sum = usize::try_from(kind).ok().and_then(|kind| of.get_mut(kind));
             *sum.ok_or_else(|| Error::Protocol(format!("bucket.charging_type: {kind}")))? =
                 i128::from(units) * 1_000_000 + i128::from(millionths);
+        }
+        Ok(sums)
+    }
+
+    async fn read_quantities(&mut self, partition: i32) -> Result<[i128; 3], Error> {
+        let mut sums = [0; 3];
+        let counted = UsageState::Counted.number();
+        let mut rows = sqlx::query("SELECT body FROM ledger WHERE partition = ? AND state = ?")
+            .bind(partition)
+            .bind(counted)
+            .fetch(&mut *self.transaction);
+        while let Some(row) = rows.try_next().await? {
+            let (kind, quantity) = packed::quantity(row.try_get("body")?)
+                .ok_or_else(|| Error::Protocol("ledger.body is of a form that is not known".to_owned()))?;
+            sums[usize::from(kind.number())] += i128::from(quantity.millionths());
         }
         Ok(sums)
     }
@@ -108,5 +124,9 @@ impl Snapshot for Moment {
 
     async fn sums(&mut self, partition: i32) -> Result<Totals, StoreError> {
         self.read_sums(partition).await.map_err(|error| store_error(&self.place, &error))
+    }
+
+    async fn quantities(&mut self, partition: i32) -> Result<[i128; 3], StoreError> {
+        self.read_quantities(partition).await.map_err(|error| store_error(&self.place, &error))
     }
 }
