@@ -69,8 +69,14 @@ pub struct Topics {
 pub struct Store {
     /// Required by all that use the store: see [`Config::store_url`].
     pub url: Option<StoreUrl>,
+    /// A file that holds `url`.
+    pub url_file: Option<Text>,
     /// A replica for the reader; without one it reads from `url`.
     pub read_url: Option<StoreUrl>,
+    /// A file that holds `read_url`.
+    pub read_url_file: Option<Text>,
+    /// A file that holds the password of both.
+    pub password_file: Option<Text>,
     /// The most connections that worker and relay open together.
     pub connections: Whole<1, 1000>,
     /// The most connections that the reader opens.
@@ -99,10 +105,14 @@ pub struct Admin {
 pub struct Auth {
     /// Signs and checks HS256 tokens.
     pub hs256_secret: Option<Secret>,
+    /// A file that holds it.
+    pub hs256_secret_file: Option<Text>,
     /// A JWKS in a file.
     pub jwks_file: Option<Text>,
     /// A JWKS on the web.
     pub jwks_url: Option<WebUrl>,
+    /// A file that holds this address.
+    pub jwks_url_file: Option<Text>,
     /// What `aud` must hold, if anything.
     pub audience: Option<Text>,
     /// What `iss` must be, if anything.
@@ -239,7 +249,15 @@ impl Default for Topics {
 
 impl Default for Store {
     fn default() -> Store {
-        Store { url: None, read_url: None, connections: Whole::new(4), read_connections: Whole::new(4) }
+        Store {
+            url: None,
+            url_file: None,
+            read_url: None,
+            read_url_file: None,
+            password_file: None,
+            connections: Whole::new(4),
+            read_connections: Whole::new(4),
+        }
     }
 }
 
