@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::config::{Config, Role, Roles};
+use crate::config::{Config, ConfigError, Role, Roles};
 use crate::domain::Instant;
 use crate::events::Rules;
 use crate::http::auth::Keys;
@@ -59,11 +59,23 @@ pub enum ServiceError {
     Role(String),
 }
 
+impl ServiceError {
+    /// Whether the config is at fault, as far as could be told before it was used.
+    pub fn is_of_config(&self) -> bool {
+        matches!(self, ServiceError::Stream(StreamError::Config(_)))
+    }
+}
+
 /// The way to the store that a config names.
-pub fn store_options(config: &Config) -> Result<store::Options, crate::config::ConfigError> {
+pub fn store_options(config: &Config) -> Result<store::Options, ConfigError> {
+    let read_url = config.store.read_url.as_ref();
+    for (key, url) in [("store.url", Some(config.store_url()?)), ("store.read_url", read_url)] {
+        let checked = url.map_or(Ok(()), |url| store::check_url(url.expose()));
+        checked.map_err(|why| ConfigError::new(format!("{key} {why}")))?;
+    }
     Ok(store::Options {
         url: config.store_url()?.expose().to_owned(),
-        read_url: config.store.read_url.as_ref().map(|url| url.expose().to_owned()),
+        read_url: read_url.map(|url| url.expose().to_owned()),
         connections: config.store.connections.get(),
         read_connections: config.store.read_connections.get(),
         timeout: STORE_TIMEOUT,
@@ -71,15 +83,17 @@ pub fn store_options(config: &Config) -> Result<store::Options, crate::config::C
 }
 
 /// The way to Kafka that a config names.
-pub fn stream_options(config: &Config) -> Result<stream::Options, crate::config::ConfigError> {
-    Ok(stream::Options {
+pub fn stream_options(config: &Config) -> Result<stream::Options, ConfigError> {
+    let options = stream::Options {
         bootstrap_servers: config.bootstrap_servers()?.to_string(),
         group: config.kafka.group.to_string(),
         properties: config.kafka.properties.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         usage_topic: config.topics.usage.to_string(),
         assignments_topic: config.topics.assignments.to_string(),
         alerts_topic: config.topics.alerts.to_string(),
-    })
+    };
+    options.check().map_err(|error| ConfigError::new(error.to_string()))?;
+    Ok(options)
 }
 
 /// The parts of a process before it runs.

@@ -37,7 +37,8 @@ pub use values::{Listen, Properties, Secret, Servers, Size, Span, Text, TopicNam
 pub struct ConfigError(String);
 
 impl ConfigError {
-    fn new(line: impl Into<String>) -> ConfigError {
+    /// What another part found wrong with its keys.
+    pub(crate) fn new(line: impl Into<String>) -> ConfigError {
         ConfigError(line.into())
     }
 

@@ -4,9 +4,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bill_runs;
+mod certificates;
 mod dead_letters;
 mod deployment;
+mod keys;
 mod rebuild;
+mod secured;
 
 use std::net::TcpListener;
 use std::process::Command;
