@@ -162,7 +162,8 @@ impl Service {
         running.spawn(async { (ADMIN, serving.await.map_err(|error| error.to_string())) });
         if let Some((listener, keys)) = query {
             let calendar = config.time_zone.calendar().clone();
-            let options = QueryOptions { store: store.clone(), calendar, keys, health: health.clone() };
+            let limits = http_limits(&config);
+            let options = QueryOptions { store: store.clone(), calendar, keys, health: health.clone(), limits };
             let serving = http::serve_query(listener, options, rest.clone());
             running.spawn(async { (READER, serving.await.map_err(|error| error.to_string())) });
         }
@@ -247,6 +248,22 @@ fn keys(config: &Config) -> Result<Keys, ServiceError> {
     Ok(Keys::hs256(secret.expose(), audience, issuer))
 }
 
+/// What a client of the query may take.
+fn http_limits(config: &Config) -> http::Limits {
+    let http = &config.http;
+    let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    http::Limits {
+        url_bytes: size(http.url_bytes.get()),
+        head_bytes: size(http.head_bytes.get()),
+        head_time: http.head_time.duration(),
+        write_time: http.write_time.duration(),
+        answer_time: http.answer_time.duration(),
+        connection_time: http.connection_time.duration(),
+        connections: size(http.connections.get()),
+        answers: size(http.answers.get()),
+    }
+}
+
 /// What the partitions of a worker share, with a health of its own.
 pub fn worker_context(config: &Config, store: &Arc<dyn Store>, store_id: Uuid, settled: &Settled) -> worker::Context {
     let cache_bytes = usize::try_from(config.worker.cache_bytes.bytes()).unwrap_or(usize::MAX);
@@ -317,5 +334,15 @@ async fn settle(config: &Config, store: &dyn Store, partitions: i32) -> Result<(
     match differ.into_iter().find(|(_, configured, settled)| configured != settled) {
         Some((key, configured, settled)) => Err(ServiceError::Settled { key, configured, settled }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_config_and_the_servers_have_the_same_defaults() {
+        assert_eq!(http_limits(&Config::default()), http::Limits::default());
     }
 }

@@ -10,7 +10,7 @@ pub(super) enum Form {
 }
 
 /// All keys, in the order of `config/headroom.toml`.
-pub(super) const KEYS: [(&str, Form); 34] = [
+pub(super) const KEYS: [(&str, Form); 42] = [
     ("time_zone", Form::Text),
     ("max_future", Form::Text),
     ("retention", Form::Text),
@@ -29,6 +29,14 @@ pub(super) const KEYS: [(&str, Form); 34] = [
     ("store.connections", Form::Toml),
     ("store.read_connections", Form::Toml),
     ("http.listen", Form::Text),
+    ("http.url_bytes", Form::Toml),
+    ("http.head_bytes", Form::Toml),
+    ("http.head_time", Form::Text),
+    ("http.write_time", Form::Text),
+    ("http.answer_time", Form::Text),
+    ("http.connection_time", Form::Text),
+    ("http.connections", Form::Toml),
+    ("http.answers", Form::Toml),
     ("admin.listen", Form::Text),
     ("auth.hs256_secret", Form::Text),
     ("auth.hs256_secret_file", Form::Text),

@@ -69,6 +69,10 @@ impl Config {
                 format!("is admin.listen too ({}); give them two ports", self.admin.listen.0),
             ));
         }
+        if self.http.url_bytes.get() >= self.http.head_bytes.get() {
+            let why = format!("is not more than http.url_bytes ({}), and holds it", self.http.url_bytes.get());
+            return Some(("http.head_bytes", why));
+        }
         let topics = &self.topics;
         if topics.usage == topics.assignments {
             return Some(("topics.assignments", "is topics.usage too; give them two topics".to_owned()));

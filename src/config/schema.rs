@@ -89,6 +89,22 @@ pub struct Store {
 pub struct Http {
     /// Where the query and `/openapi.json` are served.
     pub listen: Listen,
+    /// The most bytes of a URL.
+    pub url_bytes: Whole<1024, 1_048_576>,
+    /// The most bytes of the URL and the headers together.
+    pub head_bytes: Whole<8192, 2_097_152>,
+    /// How long a client may take to send them, and from one request to the next.
+    pub head_time: Span,
+    /// How long a client may take to take in what was written for it.
+    pub write_time: Span,
+    /// How long an answer may take.
+    pub answer_time: Span,
+    /// How long a connection lives.
+    pub connection_time: Span,
+    /// The most connections at a time; those beyond wait.
+    pub connections: Whole<1, 100_000>,
+    /// The most requests that are answered at a time; those beyond are refused.
+    pub answers: Whole<1, 10_000>,
 }
 
 /// `[admin]`
@@ -263,7 +279,17 @@ impl Default for Store {
 
 impl Default for Http {
     fn default() -> Http {
-        Http { listen: good("127.0.0.1:8080") }
+        Http {
+            listen: good("127.0.0.1:8080"),
+            url_bytes: Whole::new(32 * 1024),
+            head_bytes: Whole::new(64 * 1024),
+            head_time: Span::seconds(15),
+            write_time: Span::seconds(30),
+            answer_time: Span::seconds(30),
+            connection_time: Span::seconds(600),
+            connections: Whole::new(1_000),
+            answers: Whole::new(100),
+        }
     }
 }
 
