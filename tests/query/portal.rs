@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use headroom::domain::Partitioner;
 use serde_json::{Value, json};
 
 pub(crate) const SECRET: &str = "a secret of thirty-two bytes or more";
@@ -89,7 +90,20 @@ fn events() -> Vec<(i64, &'static str, Value)> {
             "startTime": "2026-10-05T10:00:00Z", "chargingType": kind, "quantity": quantity, "price": 0});
         events.push((17, "usage.recorded", usage));
     }
+    for (customer, month, last, status) in [(17, 11, 30, "CLOSED"), (18, 12, 31, "FINALIZED")] {
+        let id = run_beside(customer);
+        let fact = json!({"version": 1, "billRunId": id, "billingCycleId": 4, "status": status,
+            "periodStartDate": format!("2026-{month}-01"), "periodEndDate": format!("2026-{month}-{last}")});
+        events.push((id, "bill-run.changed", fact));
+    }
     events
+}
+
+/// A bill run that comes in on this customer's partition, and so after what was sent of the customer before.
+pub(crate) fn run_beside(customer: i64) -> i64 {
+    // As many partitions as the demo has.
+    let lives = |key: i64| Partitioner::Murmur2.partition(key.to_string().as_bytes(), 8);
+    (40..).find(|run| lives(*run) == lives(customer)).unwrap()
 }
 
 fn free_address() -> String {
