@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tracing::info;
 use uuid::Uuid;
 
-use crate::config::{Config, Role, Roles};
+use crate::config::{Config, ConfigError, Role, Roles};
 use crate::domain::Instant;
 use crate::events::Rules;
 use crate::http::auth::Keys;
@@ -59,11 +59,23 @@ pub enum ServiceError {
     Role(String),
 }
 
+impl ServiceError {
+    /// Whether the config is at fault, as far as could be told before it was used.
+    pub fn is_of_config(&self) -> bool {
+        matches!(self, ServiceError::Stream(StreamError::Config(_)))
+    }
+}
+
 /// The way to the store that a config names.
-pub fn store_options(config: &Config) -> Result<store::Options, crate::config::ConfigError> {
+pub fn store_options(config: &Config) -> Result<store::Options, ConfigError> {
+    let read_url = config.store.read_url.as_ref();
+    for (key, url) in [("store.url", Some(config.store_url()?)), ("store.read_url", read_url)] {
+        let checked = url.map_or(Ok(()), |url| store::check_url(url.expose()));
+        checked.map_err(|why| ConfigError::new(format!("{key} {why}")))?;
+    }
     Ok(store::Options {
         url: config.store_url()?.expose().to_owned(),
-        read_url: config.store.read_url.as_ref().map(|url| url.expose().to_owned()),
+        read_url: read_url.map(|url| url.expose().to_owned()),
         connections: config.store.connections.get(),
         read_connections: config.store.read_connections.get(),
         timeout: STORE_TIMEOUT,
@@ -71,15 +83,17 @@ pub fn store_options(config: &Config) -> Result<store::Options, crate::config::C
 }
 
 /// The way to Kafka that a config names.
-pub fn stream_options(config: &Config) -> Result<stream::Options, crate::config::ConfigError> {
-    Ok(stream::Options {
+pub fn stream_options(config: &Config) -> Result<stream::Options, ConfigError> {
+    let options = stream::Options {
         bootstrap_servers: config.bootstrap_servers()?.to_string(),
         group: config.kafka.group.to_string(),
         properties: config.kafka.properties.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         usage_topic: config.topics.usage.to_string(),
         assignments_topic: config.topics.assignments.to_string(),
         alerts_topic: config.topics.alerts.to_string(),
-    })
+    };
+    options.check().map_err(|error| ConfigError::new(error.to_string()))?;
+    Ok(options)
 }
 
 /// The parts of a process before it runs.
@@ -148,7 +162,8 @@ impl Service {
         running.spawn(async { (ADMIN, serving.await.map_err(|error| error.to_string())) });
         if let Some((listener, keys)) = query {
             let calendar = config.time_zone.calendar().clone();
-            let options = QueryOptions { store: store.clone(), calendar, keys, health: health.clone() };
+            let limits = http_limits(&config);
+            let options = QueryOptions { store: store.clone(), calendar, keys, health: health.clone(), limits };
             let serving = http::serve_query(listener, options, rest.clone());
             running.spawn(async { (READER, serving.await.map_err(|error| error.to_string())) });
         }
@@ -233,6 +248,22 @@ fn keys(config: &Config) -> Result<Keys, ServiceError> {
     Ok(Keys::hs256(secret.expose(), audience, issuer))
 }
 
+/// What a client of the query may take.
+fn http_limits(config: &Config) -> http::Limits {
+    let http = &config.http;
+    let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    http::Limits {
+        url_bytes: size(http.url_bytes.get()),
+        head_bytes: size(http.head_bytes.get()),
+        head_time: http.head_time.duration(),
+        write_time: http.write_time.duration(),
+        answer_time: http.answer_time.duration(),
+        connection_time: http.connection_time.duration(),
+        connections: size(http.connections.get()),
+        answers: size(http.answers.get()),
+    }
+}
+
 /// What the partitions of a worker share, with a health of its own.
 pub fn worker_context(config: &Config, store: &Arc<dyn Store>, store_id: Uuid, settled: &Settled) -> worker::Context {
     let cache_bytes = usize::try_from(config.worker.cache_bytes.bytes()).unwrap_or(usize::MAX);
@@ -305,5 +336,15 @@ async fn settle(config: &Config, store: &dyn Store, partitions: i32) -> Result<(
     match differ.into_iter().find(|(_, configured, settled)| configured != settled) {
         Some((key, configured, settled)) => Err(ServiceError::Settled { key, configured, settled }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_config_and_the_servers_have_the_same_defaults() {
+        assert_eq!(http_limits(&Config::default()), http::Limits::default());
     }
 }

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use headroom::config::Needs;
+use headroom::config::{Needs, Role};
+use headroom::service::{store_options, stream_options};
 
 use super::Failure;
 use super::output::print;
@@ -31,6 +32,11 @@ pub(super) struct Args {
 pub(super) fn run(Command::Check(args): Command, file: Option<PathBuf>) -> Result<(), Failure> {
     let needs = Needs::Roles(args.roles.roles());
     let config = args.settings.load_over(file, args.addresses.into_keys(), needs)?;
+    // What `run` tells of these before it connects.
+    store_options(&config)?;
+    if args.roles.roles().has(Role::Worker) || args.roles.roles().has(Role::Relay) {
+        stream_options(&config)?;
+    }
     print(&config.to_toml()?)?;
     // A comment, so that all of it is TOML.
     print("\n# ok")?;

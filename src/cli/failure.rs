@@ -4,6 +4,8 @@ use std::fmt;
 use std::process::ExitCode;
 
 use headroom::config::ConfigError;
+use headroom::service::ServiceError;
+use headroom::stream::StreamError;
 use headroom::telemetry::logging::LoggingError;
 
 /// Why a command did not do what it was asked to.
@@ -50,6 +52,10 @@ impl From<LoggingError> for Failure {
 
 impl From<anyhow::Error> for Failure {
     fn from(error: anyhow::Error) -> Failure {
+        let of_stream = matches!(error.downcast_ref(), Some(StreamError::Config(_)));
+        if of_stream || error.downcast_ref().is_some_and(ServiceError::is_of_config) {
+            return Failure::Use(error.to_string());
+        }
         Failure::Failed(error)
     }
 }

@@ -10,7 +10,7 @@ pub(super) enum Form {
 }
 
 /// All keys, in the order of `config/headroom.toml`.
-pub(super) const KEYS: [(&str, Form); 31] = [
+pub(super) const KEYS: [(&str, Form); 44] = [
     ("time_zone", Form::Text),
     ("max_future", Form::Text),
     ("retention", Form::Text),
@@ -22,14 +22,27 @@ pub(super) const KEYS: [(&str, Form); 31] = [
     ("topics.assignments", Form::Text),
     ("topics.alerts", Form::Text),
     ("store.url", Form::Text),
+    ("store.url_file", Form::Text),
     ("store.read_url", Form::Text),
+    ("store.read_url_file", Form::Text),
+    ("store.password_file", Form::Text),
     ("store.connections", Form::Toml),
     ("store.read_connections", Form::Toml),
     ("http.listen", Form::Text),
+    ("http.url_bytes", Form::Toml),
+    ("http.head_bytes", Form::Toml),
+    ("http.head_time", Form::Text),
+    ("http.write_time", Form::Text),
+    ("http.answer_time", Form::Text),
+    ("http.connection_time", Form::Text),
+    ("http.connections", Form::Toml),
+    ("http.answers", Form::Toml),
     ("admin.listen", Form::Text),
     ("auth.hs256_secret", Form::Text),
+    ("auth.hs256_secret_file", Form::Text),
     ("auth.jwks_file", Form::Text),
     ("auth.jwks_url", Form::Text),
+    ("auth.jwks_url_file", Form::Text),
     ("auth.audience", Form::Text),
     ("auth.issuer", Form::Text),
     ("alerts.source", Form::Text),
@@ -82,6 +95,18 @@ pub(super) fn beside(name: &str) -> String {
         }
     }
     names.join(", ")
+}
+
+/// Properties of librdkafka that name files themselves, by the start of their names.
+const FILES_OF_ITS_OWN: &str = "sasl.oauthbearer.assertion.";
+
+/// The librdkafka property that a variable's name stands for: dots for underscores, and `_file` for the file of a secret.
+pub(super) fn property_of_variable(name: &str) -> String {
+    let dotted = name.replace('_', ".");
+    match dotted.strip_suffix(".file") {
+        Some(secret) if !dotted.starts_with(FILES_OF_ITS_OWN) => format!("{secret}_file"),
+        _ => dotted,
+    }
 }
 
 /// The librdkafka property that a dotted name stands for.

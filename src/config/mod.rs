@@ -10,6 +10,7 @@ mod keys;
 mod needs;
 mod roles;
 mod schema;
+mod secrets;
 mod sources;
 mod thresholds;
 mod url;
@@ -36,7 +37,8 @@ pub use values::{Listen, Properties, Secret, Servers, Size, Span, Text, TopicNam
 pub struct ConfigError(String);
 
 impl ConfigError {
-    fn new(line: impl Into<String>) -> ConfigError {
+    /// What another part found wrong with its keys.
+    pub(crate) fn new(line: impl Into<String>) -> ConfigError {
         ConfigError(line.into())
     }
 
@@ -49,8 +51,9 @@ impl ConfigError {
 impl Config {
     /// Reads and checks everything.
     pub fn load(sources: &Sources, needs: Needs) -> Result<Config, ConfigError> {
-        let figment = sources.merged()?;
+        let figment = secrets::from_files(sources.merged()?)?;
         let config: Config = figment.extract().map_err(|error| bad_value(&figment, &error))?;
+        let config = config.with_password(&figment)?;
         needs.are_there(&config)?;
         match config.clash().or_else(|| needs.misfit(&config)) {
             Some((key, why)) => Err(told(&figment, key, &why)),
@@ -65,6 +68,10 @@ impl Config {
                 "http.listen",
                 format!("is admin.listen too ({}); give them two ports", self.admin.listen.0),
             ));
+        }
+        if self.http.url_bytes.get() >= self.http.head_bytes.get() {
+            let why = format!("is not more than http.url_bytes ({}), and holds it", self.http.url_bytes.get());
+            return Some(("http.head_bytes", why));
         }
         let topics = &self.topics;
         if topics.usage == topics.assignments {
@@ -104,7 +111,8 @@ impl Config {
 
     /// Everything as it is in effect, as TOML that can be read again once the secrets are put back.
     pub fn to_toml(&self) -> Result<String, ConfigError> {
-        toml_edit::ser::to_string_pretty(self).map_err(|error| ConfigError::new(error.to_string()))
+        let shown = self.without_what_files_hold();
+        toml_edit::ser::to_string_pretty(&shown).map_err(|error| ConfigError::new(error.to_string()))
     }
 }
 
@@ -125,21 +133,27 @@ fn bad_value(figment: &Figment, error: &figment::Error) -> ConfigError {
 
 /// One line about a key: its value and where that came from, if it was set, and what is wrong with it.
 fn told(figment: &Figment, key: &str, why: &str) -> ConfigError {
-    let value = match keys::property(key) {
-        Some(name) => figment.find_value(keys::PROPERTIES).ok().and_then(|value| value.as_dict()?.get(name).cloned()),
-        None => figment.find_value(key).ok(),
-    };
-    let Some(value) = value else {
+    let Some(value) = lookup(figment, key) else {
         return ConfigError::new(format!("{key} {why}"));
     };
     let source = figment.get_metadata(value.tag()).map_or("unknown", |metadata| metadata.name.as_ref());
-    ConfigError::new(format!("{key} = {} ({source}): {why}", shown(key, &value)))
+    let shown = if secrets::is_of_a_file(figment, key) { values::REDACTED.to_owned() } else { shown(key, &value) };
+    ConfigError::new(format!("{key} = {shown} ({source}): {why}"))
+}
+
+/// The value of a key, if it was set.
+fn lookup(figment: &Figment, key: &str) -> Option<Value> {
+    match keys::property(key) {
+        Some(name) => figment.find_value(keys::PROPERTIES).ok()?.as_dict()?.get(name).cloned(),
+        None => figment.find_value(key).ok(),
+    }
 }
 
 /// A value as it may be shown.
 fn shown(key: &str, value: &Value) -> String {
     let redacted = || values::REDACTED.to_owned();
-    if key == "auth.hs256_secret" || key.starts_with(keys::PROPERTIES) {
+    let is_file = secrets::secret_of(key).is_some();
+    if key == "auth.hs256_secret" || (key.starts_with(keys::PROPERTIES) && !is_file) {
         return redacted();
     }
     match value.as_str() {

@@ -69,8 +69,14 @@ pub struct Topics {
 pub struct Store {
     /// Required by all that use the store: see [`Config::store_url`].
     pub url: Option<StoreUrl>,
+    /// A file that holds `url`.
+    pub url_file: Option<Text>,
     /// A replica for the reader; without one it reads from `url`.
     pub read_url: Option<StoreUrl>,
+    /// A file that holds `read_url`.
+    pub read_url_file: Option<Text>,
+    /// A file that holds the password of both.
+    pub password_file: Option<Text>,
     /// The most connections that worker and relay open together.
     pub connections: Whole<1, 1000>,
     /// The most connections that the reader opens.
@@ -83,6 +89,22 @@ pub struct Store {
 pub struct Http {
     /// Where the query and `/openapi.json` are served.
     pub listen: Listen,
+    /// The most bytes of a URL.
+    pub url_bytes: Whole<1024, 1_048_576>,
+    /// The most bytes of the URL and the headers together.
+    pub head_bytes: Whole<8192, 2_097_152>,
+    /// How long a client may take to send them, and from one request to the next.
+    pub head_time: Span,
+    /// How long a client may take to take in what was written for it.
+    pub write_time: Span,
+    /// How long an answer may take.
+    pub answer_time: Span,
+    /// How long a connection lives.
+    pub connection_time: Span,
+    /// The most connections at a time; those beyond wait.
+    pub connections: Whole<1, 100_000>,
+    /// The most requests that are answered at a time; those beyond are refused.
+    pub answers: Whole<1, 10_000>,
 }
 
 /// `[admin]`
@@ -99,10 +121,14 @@ pub struct Admin {
 pub struct Auth {
     /// Signs and checks HS256 tokens.
     pub hs256_secret: Option<Secret>,
+    /// A file that holds it.
+    pub hs256_secret_file: Option<Text>,
     /// A JWKS in a file.
     pub jwks_file: Option<Text>,
     /// A JWKS on the web.
     pub jwks_url: Option<WebUrl>,
+    /// A file that holds this address.
+    pub jwks_url_file: Option<Text>,
     /// What `aud` must hold, if anything.
     pub audience: Option<Text>,
     /// What `iss` must be, if anything.
@@ -243,13 +269,31 @@ impl Default for Topics {
 
 impl Default for Store {
     fn default() -> Store {
-        Store { url: None, read_url: None, connections: Whole::new(4), read_connections: Whole::new(4) }
+        Store {
+            url: None,
+            url_file: None,
+            read_url: None,
+            read_url_file: None,
+            password_file: None,
+            connections: Whole::new(4),
+            read_connections: Whole::new(4),
+        }
     }
 }
 
 impl Default for Http {
     fn default() -> Http {
-        Http { listen: good("127.0.0.1:8080") }
+        Http {
+            listen: good("127.0.0.1:8080"),
+            url_bytes: Whole::new(32 * 1024),
+            head_bytes: Whole::new(64 * 1024),
+            head_time: Span::seconds(15),
+            write_time: Span::seconds(30),
+            answer_time: Span::seconds(30),
+            connection_time: Span::seconds(600),
+            connections: Whole::new(1_000),
+            answers: Whole::new(100),
+        }
     }
 }
 

@@ -59,7 +59,7 @@ impl Sources {
 }
 
 /// Values of one source.
-struct Layer {
+pub(super) struct Layer {
     source: String,
     values: Dict,
 }
@@ -98,7 +98,7 @@ impl Layer {
         let mut key = rest.to_ascii_lowercase().replace("__", ".");
         // librdkafka's names have dots and no underscores, a variable's the other way round.
         if let Some(property) = keys::property(&key) {
-            key = format!("{PROPERTIES}.{}", property.replace('_', "."));
+            key = format!("{PROPERTIES}.{}", keys::property_of_variable(property));
         }
         let source = format!("environment variable {name}");
         match value.to_str() {
@@ -107,7 +107,8 @@ impl Layer {
         }
     }
 
-    fn of_text(source: String, key: &str, text: &str) -> Result<Layer, ConfigError> {
+    /// One key's value, written as text.
+    pub(super) fn of_text(source: String, key: &str, text: &str) -> Result<Layer, ConfigError> {
         let as_text = || Value::from(text);
         let value = if let Some(property) = keys::property(key) {
             Dict::from([(property.to_owned(), as_text())]).into()

@@ -21,7 +21,10 @@ pub enum StoreKind {
 #[serde(try_from = "String")]
 pub struct StoreUrl {
     kind: StoreKind,
+    /// As it was given.
     url: String,
+    /// With the password that a file holds, if one does.
+    whole: String,
 }
 
 impl StoreUrl {
@@ -32,7 +35,21 @@ impl StoreUrl {
 
     /// The whole address with its password, for the one place that connects.
     pub fn expose(&self) -> &str {
-        &self.url
+        &self.whole
+    }
+
+    /// Gives the address its password; or says why it takes none.
+    pub(super) fn set_password(&mut self, password: &str) -> Result<(), &'static str> {
+        if self.kind == StoreKind::Sqlite {
+            return Err("is SQLite, which has no password; take the key out");
+        }
+        if redacted(&self.url) != self.url {
+            return Err("holds a password too; set one of the two");
+        }
+        let sign = if self.url.contains('?') { '&' } else { '?' };
+        let encoded: String = password.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        self.whole = format!("{}{sign}password={encoded}", self.url);
+        Ok(())
     }
 }
 
@@ -45,7 +62,7 @@ impl TryFrom<String> for StoreUrl {
             Some(("sqlite", rest)) if !rest.is_empty() => StoreKind::Sqlite,
             _ => return Err("wants postgres://user@host/database, or sqlite://file for one process with all roles"),
         };
-        Ok(StoreUrl { kind, url })
+        Ok(StoreUrl { kind, whole: url.clone(), url })
     }
 }
 
@@ -108,6 +125,9 @@ impl Serialize for WebUrl {
     }
 }
 
+/// What the names of an address's parameters that hold secrets have in common.
+const SECRET_WORDS: [&str; 6] = ["password", "secret", "token", "apikey", "api_key", "sig"];
+
 /// An address as it may be shown, whether or not it is a good one: without the password before the `@` and in the query.
 /// Where it is odd, rather too much is hidden than too little.
 pub(super) fn redacted(url: &str) -> String {
@@ -128,7 +148,9 @@ pub(super) fn redacted(url: &str) -> String {
         return shown + place;
     };
     let parts = query.split('&').map(|part| match part.split_once('=') {
-        Some((name, _)) if name.to_ascii_lowercase().contains("password") => format!("{name}={REDACTED}"),
+        Some((name, _)) if SECRET_WORDS.iter().any(|word| name.to_ascii_lowercase().contains(word)) => {
+            format!("{name}={REDACTED}")
+        }
         _ => part.to_owned(),
     });
     format!("{shown}{path}?{}", parts.collect::<Vec<_>>().join("&"))

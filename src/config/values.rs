@@ -157,6 +157,11 @@ pub struct Span(Duration);
 const SPAN_UNITS: [(&str, u128); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 impl Span {
+    /// So many seconds.
+    pub(super) const fn seconds(count: u64) -> Span {
+        Span(Duration::from_secs(count))
+    }
+
     /// So many hours.
     pub(super) const fn hours(count: u64) -> Span {
         Span(Duration::from_secs(count * 3600))
@@ -300,15 +305,26 @@ const SECRET_WORDS: [&str; 7] = ["password", "secret", "pem", "token", "jaas", "
 impl Properties {
     /// Names and values, in the order of the names. Values may be secrets.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.all().filter(|(name, _)| secret_in(name).is_none())
+    }
+
+    /// With the names of files, in whose stead `iter` has what they hold.
+    fn all(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value.as_str()))
     }
 
     fn shown(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.iter().map(|(name, value)| {
+        let of_a_file = |name: &str| self.all().any(|(other, _)| secret_in(other) == Some(name));
+        self.all().filter(move |(name, _)| !of_a_file(name)).map(|(name, value)| {
             let secret = SECRET_WORDS.iter().any(|word| name.to_ascii_lowercase().contains(word));
-            (name, if secret { REDACTED } else { value })
+            (name, if secret && secret_in(name).is_none() { REDACTED } else { value })
         })
     }
+}
+
+/// The property that this one names the file of.
+fn secret_in(name: &str) -> Option<&str> {
+    name.strip_suffix(super::secrets::SUFFIX).filter(|secret| !secret.is_empty())
 }
 
 impl TryFrom<BTreeMap<String, String>> for Properties {

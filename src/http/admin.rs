@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use super::server;
+use super::{Limits, server};
 use crate::telemetry::Health;
 
 /// What the admin server shows.
@@ -34,7 +34,7 @@ pub async fn serve_admin(
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .with_state(Arc::new(options));
-    server::serve(listener, router, stop).await
+    server::serve(listener, router, stop, Limits::default()).await
 }
 
 async fn metrics(State(options): State<Arc<AdminOptions>>) -> Response {

@@ -19,6 +19,8 @@ pub(super) enum Refused {
     MethodNotAllowed(String),
     /// The URL is too long: 414.
     UriTooLong(String),
+    /// The headers are too large: 431.
+    HeadersTooLarge(String),
     /// Something does not answer, and may soon: 503.
     Unavailable(&'static str),
     /// A fault of ours: 500. What it was stands in the log.
@@ -39,6 +41,9 @@ impl IntoResponse for Refused {
                 (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed", message.as_str())
             }
             Refused::UriTooLong(message) => (StatusCode::URI_TOO_LONG, "URI Too Long", message.as_str()),
+            Refused::HeadersTooLarge(message) => {
+                (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "Request Header Fields Too Large", message.as_str())
+            }
             Refused::Unavailable(message) => (StatusCode::SERVICE_UNAVAILABLE, "Service Unavailable", *message),
             Refused::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "Internal Server Error", "see the service's log"),
         };

@@ -8,11 +8,13 @@ mod fetch;
 mod grammar;
 mod keys;
 mod keyset;
+mod limits;
 mod openapi;
 mod query;
 mod rows;
 mod server;
 
 pub use admin::{AdminOptions, serve_admin};
+pub use limits::Limits;
 pub use query::{QueryOptions, serve_query};
 pub use server::{BindError, bind};

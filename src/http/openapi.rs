@@ -70,6 +70,7 @@ impl utoipa::Modify for Bearer {
             ("Allow" = String, description = "`GET, HEAD`")
         )),
         (status = 414, description = "The URL is too long", body = Error),
+        (status = 431, description = "The headers are too large", body = Error),
         (status = 500, description = "A fault of the service, which stands in its log", body = Error),
         (status = 503, description = "The store or the keys for tokens do not answer, or too many ask", body = Error, headers(
             ("Retry-After" = i32, description = "Seconds after which to ask again")
@@ -89,7 +90,8 @@ fn balances() {}
         (status = 405, description = "Another method than GET and HEAD", body = Error, headers(
             ("Allow" = String, description = "`GET, HEAD`")
         )),
-        (status = 414, description = "The URL is too long", body = Error)
+        (status = 414, description = "The URL is too long", body = Error),
+        (status = 431, description = "The headers are too large", body = Error)
     )
 )]
 #[expect(dead_code, reason = "utoipa describes paths by functions")]
@@ -105,7 +107,8 @@ fn description() {}
         (status = 405, description = "Another method than GET and HEAD", body = Error, headers(
             ("Allow" = String, description = "`GET, HEAD`")
         )),
-        (status = 414, description = "The URL is too long", body = Error)
+        (status = 414, description = "The URL is too long", body = Error),
+        (status = 431, description = "The headers are too large", body = Error)
     )
 )]
 #[expect(dead_code, reason = "utoipa describes paths by functions")]

@@ -1,7 +1,7 @@
 //! `GET /inclusive-usage-balances`: token, parameters, rows, page.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant as Clock};
+use std::time::Instant as Clock;
 
 use axum::Router;
 use axum::extract::{Request, State};
@@ -21,7 +21,7 @@ use super::answer::{Refused, json_response};
 use super::auth::{Grant, Keys};
 use super::grammar::{self, Field, Query};
 use super::rows::{self, Row};
-use super::{docs, openapi, server};
+use super::{Limits, docs, openapi, server};
 use crate::domain::standing::AssignmentEntry;
 use crate::domain::{Calendar, Date};
 use crate::store::{ReadView, Selection, Store, StoreError};
@@ -30,13 +30,6 @@ use crate::telemetry::metrics::HTTP_DURATION;
 
 /// The path of the query.
 pub(super) const PATH: &str = "/inclusive-usage-balances";
-/// The longest URL that is read, in bytes.
-const MOST_URL: usize = 32 * 1024;
-
-/// How long an answer may take, all in all.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// The most requests that are being answered at a time.
-const MOST_ANSWERS: usize = 100;
 
 /// What the query answers from.
 pub struct QueryOptions {
@@ -48,6 +41,8 @@ pub struct QueryOptions {
     pub keys: Keys,
     /// Where it is told how the keys are.
     pub health: Health,
+    /// What a client may take.
+    pub limits: Limits,
 }
 
 /// What the answers share.
@@ -63,15 +58,17 @@ pub async fn serve_query(
     options: QueryOptions,
     stop: watch::Receiver<bool>,
 ) -> Result<(), std::io::Error> {
+    let limits = options.limits;
     let keeping = options.keys.clone().keep(options.health.clone());
     tokio::select! {
-        served = server::serve(listener, router(options), stop) => served,
+        served = server::serve(listener, router(options), stop, limits) => served,
         () = keeping => Ok(()),
     }
 }
 
 /// The routes of the query's server.
 pub(super) fn router(options: QueryOptions) -> Router {
+    let limits = options.limits;
     let no_method = || async { Refused::MethodNotAllowed("this path takes GET and HEAD".to_owned()) };
     Router::new()
         .route(PATH, get(balances).fallback(no_method))
@@ -81,17 +78,24 @@ pub(super) fn router(options: QueryOptions) -> Router {
             let path: String = uri.path().chars().take(100).collect();
             Refused::NotFound(format!("{path}: there is nothing here; try {PATH} or {}", docs::PATH))
         })
-        .layer(middleware::from_fn(limit_url))
+        .layer(middleware::from_fn(move |request, next| limit_head(limits, request, next)))
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Refused::Internal.into_response()))
         .layer(middleware::from_fn(measure))
         .layer(CompressionLayer::new())
-        .with_state(Arc::new(Shared { options, room: Arc::new(Semaphore::new(MOST_ANSWERS)) }))
+        .with_state(Arc::new(Shared { options, room: Arc::new(Semaphore::new(limits.answers)) }))
 }
 
-async fn limit_url(request: Request, next: Next) -> Response {
-    let length = request.uri().path_and_query().map_or(0, |text| text.as_str().len());
-    if length > MOST_URL {
-        return Refused::UriTooLong(format!("the URL has {length} bytes; {MOST_URL} are the most")).into_response();
+/// Refuses a head that is too large; of one that is far too large the server itself says so.
+async fn limit_head(limits: Limits, request: Request, next: Next) -> Response {
+    let (length, most) = (request.uri().path_and_query().map_or(0, |text| text.as_str().len()), limits.url_bytes);
+    if length > most {
+        return Refused::UriTooLong(format!("the URL has {length} bytes; {most} are the most")).into_response();
+    }
+    let headers = request.headers().iter().map(|(name, value)| name.as_str().len() + value.len());
+    let (length, most) = (headers.sum::<usize>() + length, limits.head_bytes);
+    if length > most {
+        let line = format!("the URL and the headers have {length} bytes; {most} are the most");
+        return Refused::HeadersTooLarge(line).into_response();
     }
     next.run(request).await
 }
@@ -113,10 +117,11 @@ async fn measure(request: Request, next: Next) -> Response {
 }
 
 async fn balances(State(shared): State<Arc<Shared>>, uri: Uri, headers: HeaderMap) -> Result<Response, Refused> {
-    match tokio::time::timeout(PATIENCE, answer(shared, uri, headers)).await {
+    let patience = shared.options.limits.answer_time;
+    match tokio::time::timeout(patience, answer(shared, uri, headers)).await {
         Ok(answered) => answered,
         Err(_) => {
-            warn!("query: not answered within {PATIENCE:?}");
+            warn!("query: not answered within {patience:?}");
             Err(Refused::Unavailable("the answer takes too long now; ask again"))
         }
     }

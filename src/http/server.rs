@@ -13,11 +13,10 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio_io_timeout::TimeoutStream;
 
+use super::Limits;
+
 /// How long answers under way may take when the server is told to stop.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// The most bytes of the head of a request: the longest URL that is read, and as much again for headers.
-const MOST_HEAD: usize = 64 * 1024;
 /// How long to wait after a connection could not be accepted.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -38,38 +37,6 @@ pub async fn bind(key: &'static str, flag: &'static str, address: SocketAddr) ->
 
 /// Serves until `stop` turns true, then lets the answers under way end.
 pub(super) async fn serve(
-    listener: TcpListener,
-    router: Router,
-    stop: watch::Receiver<bool>,
-) -> Result<(), std::io::Error> {
-    serve_within(listener, router, stop, Limits::default()).await
-}
-
-/// What a client may take.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    /// To send the head of a request, and from one request to the next.
-    head: Duration,
-    /// To take in what was written for it.
-    write: Duration,
-    /// A connection lives no longer; an answer under way then may end.
-    life: Duration,
-    /// How many connections there are at a time. Those beyond wait to be accepted.
-    connections: usize,
-}
-
-impl Default for Limits {
-    fn default() -> Limits {
-        Limits {
-            head: Duration::from_secs(15),
-            write: Duration::from_secs(30),
-            life: Duration::from_secs(600),
-            connections: 1_000,
-        }
-    }
-}
-
-async fn serve_within(
     listener: TcpListener,
     router: Router,
     mut stop: watch::Receiver<bool>,
@@ -116,21 +83,22 @@ async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver
     // An answer is written at once; waiting for more of it only costs time.
     let _ = stream.set_nodelay(true);
     let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.write));
+    stream.set_write_timeout(Some(limits.write_time));
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(limits.head)
-        .max_buf_size(MOST_HEAD)
+        .header_read_timeout(limits.head_time)
+        // What is only somewhat too large is refused in words; beyond that no more is read.
+        .max_buf_size(2 * limits.head_bytes)
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         // What a client does wrong to its own connection is no news.
         _ = serving.as_mut() => return,
         () = stopped(&mut stop) => {}
-        () = tokio::time::sleep(limits.life) => {}
+        () = tokio::time::sleep(limits.connection_time) => {}
     }
     serving.as_mut().graceful_shutdown();
-    let _ = tokio::time::timeout(limits.write, serving).await;
+    let _ = tokio::time::timeout(limits.write_time, serving).await;
 }
 
 #[cfg(test)]
@@ -150,7 +118,7 @@ mod tests {
             .route("/", get(async || "here").post(async |body: String| body))
             .route("/long", get(async || "x".repeat(64 * 1024 * 1024)));
         let (stop, end) = watch::channel(false);
-        tokio::spawn(serve_within(listener, router, end, limits));
+        tokio::spawn(serve(listener, router, end, limits));
         (address, stop)
     }
 
@@ -167,7 +135,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_slow_sender_is_cut_off() {
-        let (address, _stop) = served(Limits { head: SHORT, ..Limits::default() }).await;
+        let (address, _stop) = served(Limits { head_time: SHORT, ..Limits::default() }).await;
         assert!(!told(address, "").await.contains("here"));
         assert!(!told(address, "GET / HTTP/1.1\r\nHost: x\r\nX-Slow: ").await.contains("here"));
         // Between two requests too.
@@ -176,14 +144,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_old_connection_ends_whatever_it_does() {
-        let (address, _stop) = served(Limits { life: SHORT, write: SHORT, ..Limits::default() }).await;
+        let (address, _stop) = served(Limits { connection_time: SHORT, write_time: SHORT, ..Limits::default() }).await;
         let slow = told(address, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc").await;
         assert_eq!(slow, "");
     }
 
     #[tokio::test]
     async fn a_slow_reader_is_cut_off() {
-        let (address, _stop) = served(Limits { write: SHORT, connections: 1, ..Limits::default() }).await;
+        let (address, _stop) = served(Limits { write_time: SHORT, connections: 1, ..Limits::default() }).await;
         let mut slow = TcpStream::connect(address).await.expect("a connection");
         slow.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n").await.expect("written");
         // The only place is free again although nothing was read.
@@ -193,7 +161,8 @@ mod tests {
     #[tokio::test]
     async fn a_head_that_is_too_large_is_refused() {
         let (address, _stop) = served(Limits::default()).await;
-        let head = format!("GET / HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "x".repeat(2 * MOST_HEAD));
+        let head =
+            format!("GET / HTTP/1.1\r\nHost: x\r\nX-Large: {}\r\n\r\n", "x".repeat(4 * Limits::default().head_bytes));
         assert!(!told(address, &head).await.contains("here"));
         let many = format!("GET / HTTP/1.1\r\nHost: x\r\n{}\r\n", "X-Many: 1\r\n".repeat(200));
         assert!(told(address, &many).await.starts_with("HTTP/1.1 431 "));

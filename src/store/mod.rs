@@ -43,6 +43,15 @@ pub struct Options {
     pub timeout: Duration,
 }
 
+/// What is wrong with the address of a store, as the end of a sentence that begins with its key: what can be told before
+/// anything connects. Never holds a password.
+pub fn check_url(url: &str) -> Result<(), String> {
+    match url.split(':').next() {
+        Some("postgres" | "postgresql") => postgres::url::check(url),
+        _ => Ok(()),
+    }
+}
+
 /// The store that the URL names. It need not answer yet.
 pub fn connect(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
     let scheme = options.url.split(':').next().unwrap_or_default();

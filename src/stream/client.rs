@@ -1,6 +1,6 @@
 //! What all clients share: librdkafka's log lines to `tracing`, its last complaint, and its errors as sentences.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rdkafka::ClientContext;
@@ -13,13 +13,37 @@ use super::StreamError;
 /// The context of a client: where its log lines and errors go.
 #[derive(Default)]
 pub(super) struct Complaints {
-    last: Mutex<Option<String>>,
+    last: Mutex<Option<Complaint>>,
+}
+
+#[derive(Clone)]
+struct Complaint {
+    line: String,
+    /// The broker is there and takes us for a stranger, or we it: waiting does not help.
+    refused: bool,
 }
 
 impl Complaints {
     /// What librdkafka complained of last: the cause behind an error that itself only says that time ran out.
     pub(super) fn last(&self) -> Option<String> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.lock().as_ref().map(|complaint| complaint.line.clone())
+    }
+
+    /// Whether it was about who we are, or who the broker is.
+    pub(super) fn refused(&self) -> bool {
+        self.lock().as_ref().is_some_and(|complaint| complaint.refused)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Complaint>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A complaint without how long it took and how often it was suppressed.
+fn without_details(reason: &str) -> &str {
+    match reason.rfind(" (after ") {
+        Some(at) if reason.ends_with(')') => &reason[..at],
+        _ => reason,
     }
 }
 
@@ -29,6 +53,12 @@ impl ClientContext for Complaints {
         if facility == "CONFWARN" {
             tracing::debug!(target: "librdkafka", facility, "{line}");
             return;
+        }
+        // A broker that hangs up at once is told of in the log only.
+        if facility == "FAIL" && line.contains("Disconnected") && !self.refused() {
+            let reason = line.split_once("]: ").map_or(line, |(_, reason)| reason);
+            let line = format!("{}; is kafka.properties: security.protocol the listener's?", without_details(reason));
+            *self.lock() = Some(Complaint { line, refused: false });
         }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
@@ -48,7 +78,16 @@ impl ClientContext for Complaints {
             Some(RDKafkaErrorCode::PartitionEOF | RDKafkaErrorCode::AllBrokersDown) => {}
             _ => {
                 tracing::debug!(target: "librdkafka", "{reason}");
-                *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason.to_owned());
+                let look = match error.rdkafka_error_code() {
+                    Some(RDKafkaErrorCode::Authentication | RDKafkaErrorCode::SaslAuthenticationFailed) => {
+                        Some("sasl.username, sasl.password and sasl.mechanism")
+                    }
+                    Some(RDKafkaErrorCode::SSL) => Some("ssl.ca.location"),
+                    _ => None,
+                };
+                let hint = look.map_or_else(String::new, |names| format!("; look at kafka.properties: {names}"));
+                let line = format!("{}{hint}", without_details(reason));
+                *self.lock() = Some(Complaint { line, refused: look.is_some() });
             }
         }
     }

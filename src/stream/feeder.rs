@@ -1,5 +1,6 @@
 //! Sends records to the input topics: for the demo. What it leaves out: transactions, and waiting for what was sent.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -46,7 +47,13 @@ pub struct Feed<'a> {
 impl Feeder {
     /// A producer for this broker.
     pub fn new(bootstrap_servers: &str) -> Result<Feeder, StreamError> {
+        Feeder::with(bootstrap_servers, &BTreeMap::new())
+    }
+
+    /// A producer for this broker, with librdkafka's properties: how it is logged in, say.
+    pub fn with(bootstrap_servers: &str, properties: &BTreeMap<String, String>) -> Result<Feeder, StreamError> {
         let mut config = ClientConfig::new();
+        config.extend(properties.clone());
         config.set("bootstrap.servers", bootstrap_servers).set("enable.idempotence", "true").set("linger.ms", "5");
         Ok(Feeder { producer: client::create(&config, Complaints::default())? })
     }

@@ -39,6 +39,9 @@ const FIXED: &[(&str, &str)] = &[
     ("test.mock.num.brokers", "it would replace the broker"),
 ];
 
+/// Properties that name files, of which librdkafka only says that they failed.
+const FILES: [&str; 4] = ["ssl.ca.location", "ssl.certificate.location", "ssl.key.location", "ssl.keystore.location"];
+
 /// Where Kafka is, and the names of what is used there.
 #[derive(Clone)]
 pub struct Options {
@@ -158,6 +161,13 @@ impl Options {
             if self.properties.contains_key(*name) {
                 return Err(StreamError::Config(format!("{name} cannot be set: {why}")));
             }
+        }
+        for (name, path) in self.properties.iter().filter(|(name, _)| FILES.contains(&name.as_str())) {
+            // A word that librdkafka knows, and several places.
+            if path == "probe" || path.contains(',') {
+                continue;
+            }
+            std::fs::metadata(path).map_err(|error| StreamError::Config(format!("{name} = \"{path}\": {error}")))?;
         }
         let mut config = ClientConfig::new();
         config.set_log_level(RDKafkaLogLevel::Info);

@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::consumer::Consumer;
-use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::metadata::Metadata;
 use rdkafka::types::RDKafkaRespErr;
 
 use super::client::{self, Complaints, Reader};
@@ -12,6 +13,8 @@ use super::{Options, StreamError};
 
 /// How long the brokers may take to answer.
 const ASK: Duration = Duration::from_secs(10);
+/// How long the first question may take.
+const FIRST_ASK: Duration = Duration::from_secs(1);
 /// How long until all brokers know a new topic.
 const VISIBLE: Duration = Duration::from_secs(30);
 
@@ -140,11 +143,25 @@ pub(super) fn partitions(options: &Options, reader: &Reader, topic: &str) -> Res
     })
 }
 
+/// What the brokers know of a topic. Ends early when they refuse us, which librdkafka would try again and again.
+fn ask(reader: &Reader, topic: &str) -> KafkaResult<Metadata> {
+    let deadline = Instant::now() + ASK;
+    let mut patience = FIRST_ASK;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let answer = reader.fetch_metadata(Some(topic), patience.min(left));
+        client::serve(reader);
+        if answer.is_ok() || left <= patience || reader.context().refused() {
+            return answer;
+        }
+        // Each ask may take longer than the one before, so that slow brokers are heard too.
+        patience *= 2;
+    }
+}
+
 /// The number of a topic's partitions; `None` when there is no such topic.
 fn count(options: &Options, reader: &Reader, topic: &str) -> Result<Option<i32>, StreamError> {
-    let answer = reader.fetch_metadata(Some(topic), ASK);
-    client::serve(reader);
-    let answer = answer.map_err(|error| {
+    let answer = ask(reader, topic).map_err(|error| {
         client::request_fault(
             &format!("asking about topic {topic}"),
             &error,

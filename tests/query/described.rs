@@ -113,6 +113,7 @@ fn the_description_is_true_in_both_directions() {
     // Every answer is as it is described, and every status that is described is met, but for those of a service in trouble.
     let other = format!("Bearer {}", token(&["--scope", "other"]));
     let long = format!("{PATH}?{}", "x".repeat(40_000));
+    let large = "x".repeat(65_530);
     let good = format!("{PATH}?page=1&pageSize=10");
     let mut met = BTreeSet::from([500, 503]);
     for (method, path, headers, with_count) in [
@@ -123,6 +124,7 @@ fn the_description_is_true_in_both_directions() {
         ("GET", &good, vec![("Authorization", &other)], false),
         ("DELETE", PATH, vec![], false),
         ("GET", &long, vec![], false),
+        ("GET", &good, vec![("X-Large", large.as_str())], false),
     ] {
         met.insert(held(&document, operation, &portal.send(method, path, &headers), with_count));
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::{Value, json};
 
-use crate::portal::{Portal, SECRET};
+use crate::portal::{Portal, SECRET, run_beside};
 
 /// How many requests without `CASES`.
 const CASES: u32 = 2_000;
@@ -92,7 +92,15 @@ fn queries() -> impl Strategy<Value = Vec<u8>> {
     ])];
     let odd = prop::sample::select(vec!["page=2&pageSize=1", "page=2147483647&pageSize=1000", ""]);
     let start = prop_oneof![4 => Just("page=1&pageSize=10"), 1 => odd];
-    (start, prop::collection::vec((names, values()), 0..3)).prop_map(|(start, pairs)| {
+    // Runs that are not open are asked for by name only.
+    let (closed, finalized) = (run_beside(17), run_beside(18));
+    let runs =
+        prop::sample::select(vec![closed.to_string(), finalized.to_string(), format!("in:9,{closed},{finalized}")]);
+    let pairs = prop_oneof![
+        6 => (names, values()),
+        1 => runs.prop_map(|runs| ("billRunId", runs.into_bytes())),
+    ];
+    (start, prop::collection::vec(pairs, 0..3)).prop_map(|(start, pairs)| {
         let mut query = start.as_bytes().to_vec();
         for (name, value) in pairs {
             query.extend([b"&", name.as_bytes(), b"=", &value].concat());
@@ -139,6 +147,7 @@ fn near_valid_requests_are_answered_or_refused() {
     let cases = std::env::var("CASES").map_or(CASES, |cases| cases.parse().unwrap());
     let mut runner = TestRunner::new(Config { cases, failure_persistence: None, ..Config::default() });
     let met = std::cell::RefCell::new(std::collections::BTreeMap::<u16, u32>::new());
+    let of_run = std::cell::RefCell::new(std::collections::BTreeMap::<i64, u32>::new());
     let judged = runner.run(&requests(), |(request, opens)| {
         let answer = portal.raw(&request);
         let Some((status, head, body)) = parts(&answer) else {
@@ -150,18 +159,27 @@ fn near_valid_requests_are_answered_or_refused() {
         if let (200, Some(open), false) = (status, opens, body.is_empty()) {
             let rows: Vec<Value> =
                 serde_json::from_str(&body).map_err(|error| TestCaseError::fail(format!("{error}: {body}")))?;
-            prop_assert!(rows.len() <= open.len(), "{open:?} is open: {body}");
+            // Of the open run, the closed one and the finalized one.
+            let most = 3 * open.len();
+            prop_assert!(rows.len() <= most, "{open:?} is open: {body}");
+            for run in rows.iter().filter_map(|row| row["billRunId"].as_i64()) {
+                *of_run.borrow_mut().entry(run).or_default() += 1;
+            }
             for line in rows.iter().filter_map(|row| row["usageProductInventoryId"].as_i64()) {
                 prop_assert!(open.contains(&line), "{line} is outside {open:?}");
             }
             let count = head.lines().find_map(|line| line.strip_prefix("x-total-count: "));
-            prop_assert!(count.is_none_or(|count| count.parse().is_ok_and(|count: usize| count <= open.len())));
+            prop_assert!(count.is_none_or(|count| count.parse().is_ok_and(|count: usize| count <= most)));
         }
         Ok(())
     });
     let met = met.into_inner();
     if let Err(error) = judged {
         panic!("{error}");
+    }
+    println!("{cases} requests by status: {met:?}; rows by bill run: {:?}", of_run.borrow());
+    for run in [9, run_beside(17), run_beside(18)] {
+        assert!(of_run.borrow().contains_key(&run), "no row of bill run {run} is met: {of_run:?}");
     }
     // A generator that no longer makes what it is for proves nothing.
     for status in [200, 400, 401, 403, 405] {

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod described;
+mod doors;
 mod generated;
 mod portal;
 mod reads;

@@ -5,6 +5,7 @@ use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use headroom::domain::Partitioner;
 use serde_json::{Value, json};
 
 pub(crate) const SECRET: &str = "a secret of thirty-two bytes or more";
@@ -89,7 +90,20 @@ fn events() -> Vec<(i64, &'static str, Value)> {
             "startTime": "2026-10-05T10:00:00Z", "chargingType": kind, "quantity": quantity, "price": 0});
         events.push((17, "usage.recorded", usage));
     }
+    for (customer, month, last, status) in [(17, 11, 30, "CLOSED"), (18, 12, 31, "FINALIZED")] {
+        let id = run_beside(customer);
+        let fact = json!({"version": 1, "billRunId": id, "billingCycleId": 4, "status": status,
+            "periodStartDate": format!("2026-{month}-01"), "periodEndDate": format!("2026-{month}-{last}")});
+        events.push((id, "bill-run.changed", fact));
+    }
     events
+}
+
+/// A bill run that comes in on this customer's partition, and so after what was sent of the customer before.
+pub(crate) fn run_beside(customer: i64) -> i64 {
+    // As many partitions as the demo has.
+    let lives = |key: i64| Partitioner::Murmur2.partition(key.to_string().as_bytes(), 8);
+    (40..).find(|run| lives(*run) == lives(customer)).unwrap()
 }
 
 fn free_address() -> String {
@@ -109,6 +123,11 @@ pub(crate) fn token(arguments: &[&str]) -> String {
 
 impl Portal {
     pub(crate) fn open() -> Portal {
+        Portal::open_with(&[])
+    }
+
+    /// With these settings, each a key and a value.
+    pub(crate) fn open_with(settings: &[&str]) -> Portal {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         for (number, (key, kind, data)) in events().into_iter().enumerate() {
             let value =
@@ -119,6 +138,7 @@ impl Portal {
         let (address, admin) = (free_address(), free_address());
         let name = file.path().to_str().unwrap().to_owned();
         let mut command = headroom(&["demo", "--input", &name, "--listen", &address, "--admin-listen", &admin]);
+        command.args(settings.iter().flat_map(|setting| ["--set", setting]));
         let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
         lines.by_ref().find(|line| line.starts_with("All events are in.")).expect("it takes the events in");
@@ -146,13 +166,20 @@ impl Portal {
         Answer { status: answer.status().as_u16(), headers: answer.headers().clone(), text }
     }
 
+    /// A connection on which nothing was said yet.
+    pub(crate) fn connect(&self) -> TcpStream {
+        let stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        stream
+    }
+
     /// Sends these bytes as they are, and gives what comes back until the connection ends.
     pub(crate) fn raw(&self, request: &[u8]) -> Vec<u8> {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        let mut stream = self.connect();
         let mut answer = Vec::new();
         // Who refuses a head early may close before all of it is sent; what came back by then counts.
-        let _ = stream.write_all(request).and_then(|()| stream.read_to_end(&mut answer));
+        let _ = stream.write_all(request);
+        let _ = stream.read_to_end(&mut answer);
         answer
     }
 

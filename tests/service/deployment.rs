@@ -20,6 +20,8 @@ pub(crate) struct Deployment {
     pub(crate) environment: BTreeMap<String, String>,
     pub(crate) query: String,
     pub(crate) admin: String,
+    /// librdkafka's properties for the test's own clients.
+    pub(crate) properties: BTreeMap<String, String>,
     /// Made once: a producer takes its time to find the broker.
     feeder: OnceCell<Feeder>,
 }
@@ -52,14 +54,20 @@ impl Deployment {
             std::env::var("HEADROOM_TEST_KAFKA").unwrap_or_else(|_| panic!("HEADROOM_TEST_KAFKA is not set: {HINT}"));
         let postgres = std::env::var("HEADROOM_TEST_POSTGRES")
             .unwrap_or_else(|_| panic!("HEADROOM_TEST_POSTGRES is not set: {HINT}"));
+        let database = format!("service-{}", Uuid::new_v4().simple());
+        on_postgres(&format!("{postgres}/postgres"), &format!("create database \"{database}\""));
+        Deployment::on(kafka, format!("{postgres}/{database}"))
+    }
+
+    /// On this broker, with topics of its own, and this database.
+    pub(crate) fn on(kafka: String, store: String) -> Deployment {
         let test = Uuid::new_v4().simple().to_string();
-        on_postgres(&format!("{postgres}/postgres"), &format!("create database \"service-{test}\""));
         let (query, admin) = (free_address(), free_address());
         let mut environment = compose_environment();
         // The compose file's own network, ports and secrets have other values here; its keys are what is tried.
         for (key, value) in [
             ("HEADROOM_KAFKA__BOOTSTRAP_SERVERS", kafka),
-            ("HEADROOM_STORE__URL", format!("{postgres}/service-{test}")),
+            ("HEADROOM_STORE__URL", store),
             ("HEADROOM_HTTP__LISTEN", query.clone()),
             ("HEADROOM_ADMIN__LISTEN", admin.clone()),
             ("HEADROOM_AUTH__HS256_SECRET", "a secret of thirty-two bytes or more".to_owned()),
@@ -70,7 +78,7 @@ impl Deployment {
             environment.insert(format!("HEADROOM_TOPICS__{key}"), format!("{topic}-{test}"));
         }
         environment.insert("HEADROOM_KAFKA__GROUP".to_owned(), format!("group-{test}"));
-        Deployment { environment, query, admin, feeder: OnceCell::new() }
+        Deployment { environment, query, admin, properties: BTreeMap::new(), feeder: OnceCell::new() }
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -94,7 +102,7 @@ impl Deployment {
         Options {
             bootstrap_servers: of("HEADROOM_KAFKA__BOOTSTRAP_SERVERS"),
             group: of("HEADROOM_KAFKA__GROUP"),
-            properties: BTreeMap::new(),
+            properties: self.properties.clone(),
             usage_topic: of("HEADROOM_TOPICS__USAGE"),
             assignments_topic: of("HEADROOM_TOPICS__ASSIGNMENTS"),
             alerts_topic: of("HEADROOM_TOPICS__ALERTS"),
@@ -113,7 +121,7 @@ impl Deployment {
         let value = json!({"specversion": "1.0", "type": kind, "source": source, "id": id, "data": data}).to_string();
         let topic = if kind.starts_with("usage.") { &options.usage_topic } else { &options.assignments_topic };
         let key = key.to_string();
-        let feeder = self.feeder.get_or_init(|| Feeder::new(&options.bootstrap_servers).unwrap());
+        let feeder = self.feeder.get_or_init(|| Feeder::with(&options.bootstrap_servers, &self.properties).unwrap());
         let partition = Partitioner::Murmur2.partition(key.as_bytes(), PARTITIONS);
         feeder.send(&Feed { topic, partition, key: &key, value: Some(&value), timestamp: now() }).unwrap();
     }

@@ -4,11 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod bill_runs;
+mod certificates;
 mod dead_letters;
 mod deployment;
 mod explain;
+mod keys;
 mod moving_in;
 mod rebuild;
+mod secured;
 
 use std::net::TcpListener;
 use std::process::Command;

@@ -2,6 +2,7 @@
 
 mod reference;
 mod refusals;
+mod secrets;
 mod together;
 
 use std::ffi::OsString;

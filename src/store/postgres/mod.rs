@@ -13,13 +13,12 @@ mod relay;
 mod repair;
 mod snapshot;
 mod types;
-
-use std::str::FromStr;
+pub(super) mod url;
 
 use async_trait::async_trait;
+use sqlx::Row;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
@@ -37,8 +36,10 @@ pub(super) struct Postgres {
     pool: PgPool,
     /// For the reader; perhaps a replica's.
     read_pool: PgPool,
-    /// Host, port, database and user, for errors.
+    /// The key, host, port, database and user, for errors.
     place: String,
+    /// The same of the reader's.
+    read_place: String,
 }
 
 /// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization and deadlocks.
@@ -47,8 +48,9 @@ const PASSING: [&str; 5] = ["08", "53", "57", "40", "55"];
 impl Postgres {
     /// Connects lazily: a database that does not answer shows at the first use.
     pub(super) fn open(options: &Options) -> Result<Postgres, StoreError> {
+        let parse = |url: &str, key: &str| url::options(url, key).map_err(StoreError::Failed);
         let (main, place) = parse(&options.url, "store.url")?;
-        let (read, _) = match &options.read_url {
+        let (read, read_place) = match &options.read_url {
             Some(url) => parse(url, "store.read_url")?,
             None => (main.clone(), place.clone()),
         };
@@ -63,7 +65,11 @@ impl Postgres {
         Ok(Postgres {
             pool: pool(main, options.connections),
             read_pool: pool(read.options([("default_transaction_read_only", "on")]), options.read_connections),
-            place,
+            place: format!("store.url: {place}"),
+            read_place: format!(
+                "{}: {read_place}",
+                if options.read_url.is_some() { "store.read_url" } else { "store.url" }
+            ),
         })
     }
 
@@ -71,23 +77,6 @@ impl Postgres {
     fn error(&self, error: &sqlx::Error) -> StoreError {
         store_error(&self.place, error)
     }
-}
-
-fn parse(url: &str, key: &str) -> Result<(PgConnectOptions, String), StoreError> {
-    let options = PgConnectOptions::from_str(url)
-        .map_err(|_| StoreError::Failed(format!("{key} is no postgres://user:password@host:port/database URL")))?
-        .application_name("headroom")
-        .disable_statement_logging()
-        // A batch must never be planned as a join over all rows, and none of its statements is worth compiling.
-        .options([("plan_cache_mode", "force_generic_plan"), ("jit", "off")]);
-    let place = format!(
-        "database \"{}\" at {}:{} as {}",
-        options.get_database().unwrap_or(options.get_username()),
-        options.get_host(),
-        options.get_port(),
-        options.get_username()
-    );
-    Ok((options, place))
 }
 
 fn store_error(place: &str, error: &sqlx::Error) -> StoreError {
@@ -101,7 +90,13 @@ fn store_error(place: &str, error: &sqlx::Error) -> StoreError {
                 StoreError::Failed(line)
             }
         }
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+        sqlx::Error::Tls(fault) => StoreError::Unavailable(format!("{place}: TLS: {fault}")),
+        // As rustls tells of certificates.
+        sqlx::Error::Io(fault) if fault.kind() == std::io::ErrorKind::InvalidData => {
+            StoreError::Unavailable(format!("{place}: TLS: {fault}; look at its sslmode and sslrootcert"))
+        }
+        sqlx::Error::Io(fault) => StoreError::Unavailable(format!("{place}: {fault}")),
+        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
             StoreError::Unavailable(format!("{place}: {error}"))
         }
         error => StoreError::Failed(format!("{place}: {error}")),
@@ -265,7 +260,7 @@ impl Store for Postgres {
     }
 
     async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError> {
-        reader::read(&self.read_pool, selection).await.map_err(|error| self.error(&error))
+        reader::read(&self.read_pool, selection).await.map_err(|error| store_error(&self.read_place, &error))
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {

@@ -1,0 +1,93 @@
+//! The address of a PostgreSQL database, judged before anything connects.
+
+use std::str::FromStr;
+
+use sqlx::ConnectOptions;
+use sqlx::postgres::PgConnectOptions;
+
+/// The parameters that an address may have.
+const PARAMETERS: [&str; 12] = [
+    "sslmode",
+    "sslrootcert",
+    "sslcert",
+    "sslkey",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
+/// Those that name files.
+const FILES: [&str; 3] = ["sslrootcert", "sslcert", "sslkey"];
+/// What `sslmode` may be.
+const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"];
+
+/// What is wrong with an address, as the end of a sentence that begins with its key. Never holds a password.
+pub(in crate::store) fn check(url: &str) -> Result<(), String> {
+    // A parameter that is not known would be passed over, and shown in the log with its value.
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    for (name, value) in
+        query.split('&').filter(|part| !part.is_empty()).map(|part| part.split_once('=').unwrap_or((part, "")))
+    {
+        if !PARAMETERS.contains(&name) {
+            return Err(format!(
+                "has an unknown parameter \"{}\"; there are: {}",
+                name.escape_debug(),
+                PARAMETERS.join(", ")
+            ));
+        }
+        if name == "sslmode" && !SSL_MODES.contains(&value) {
+            return Err(format!("has sslmode=\"{}\"; it wants one of {}", value.escape_debug(), SSL_MODES.join(", ")));
+        }
+        if FILES.contains(&name) && !value.contains(['%', '+']) {
+            std::fs::File::open(value).map_err(|error| format!("has {name}=\"{}\": {error}", value.escape_debug()))?;
+        }
+    }
+    PgConnectOptions::from_str(url)
+        .map(drop)
+        .map_err(|_| "is no postgres://user:password@host:port/database URL".to_owned())
+}
+
+/// How to connect to an address, and where that is, for errors.
+pub(super) fn options(url: &str, key: &str) -> Result<(PgConnectOptions, String), String> {
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| format!("{key} is no postgres://user:password@host:port/database URL"))?
+        .application_name("headroom")
+        .disable_statement_logging()
+        // A batch must never be planned as a join over all rows, and none of its statements is worth compiling.
+        .options([("plan_cache_mode", "force_generic_plan"), ("jit", "off")]);
+    let place = format!(
+        "database \"{}\" at {}:{} as {}",
+        options.get_database().unwrap_or(options.get_username()),
+        options.get_host(),
+        options.get_port(),
+        options.get_username()
+    );
+    Ok((options, place))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_judged_before_anything_connects() {
+        let refused = |rest: &str| check(&format!("postgres://headroom:s3cret@db/headroom{rest}")).expect_err(rest);
+        for (rest, why) in [
+            ("?pasword=s3cret", "has an unknown parameter \"pasword\"; there are: sslmode, "),
+            ("?sslmode=verify-full&sslpassword=s3cret", "has an unknown parameter \"sslpassword\"; there are: "),
+            ("?sslmode=yes", "has sslmode=\"yes\"; it wants one of disable, allow, prefer, require, verify-ca, "),
+            ("?sslrootcert=/nowhere.pem", "has sslrootcert=\"/nowhere.pem\": No such file or directory"),
+            ("?port=s3cret", "is no postgres://user:password@host:port/database URL"),
+        ] {
+            let line = refused(rest);
+            assert!(line.starts_with(why) && !line.contains("s3cret"), "{line}");
+        }
+        for good in ["", "?sslmode=verify-full", "?host=/run/postgresql&user=x&password=y", "?options=-c%20jit%3Doff"] {
+            assert_eq!(check(&format!("postgres://headroom:s3cret@db/headroom{good}")), Ok(()), "{good}");
+        }
+    }
+}
