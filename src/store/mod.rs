@@ -20,9 +20,9 @@ use async_trait::async_trait;
 
 pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter};
 pub use rows::{
-    AlertRow, AlertsOffset, BillRunOfPartition, Commit, DeadLetterRow, Deployment, HeldSelection, LedgerKey, LedgerRow,
-    NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, RepairRequest, Repaired, ReversalRow,
-    Selection, Settled, StoredAhead, Taken, UsageChange,
+    AcceptedGap, AlertRow, AlertsOffset, BillRunOfPartition, Commit, DeadLetterRow, Deployment, Gaps, HeldSelection,
+    LedgerKey, LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published, ReadView, RelayState,
+    RepairRequest, Repaired, ReversalRow, Selection, Settled, StoredAhead, Taken, UsageChange,
 };
 pub use snapshot::Snapshot;
 
@@ -97,6 +97,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes a partition pair: raises its epoch and says where to go on. From then on no earlier owner can commit.
     async fn take(&self, partition: i32) -> Result<Taken, StoreError>;
+
+    /// Where every partition pair stands, in their order.
+    async fn progress(&self) -> Result<Vec<Progress>, StoreError>;
+
+    /// Notes gaps beside those that are noted already, if the epoch is still the caller's; false when it is not.
+    async fn note_gaps(&self, partition: i32, epoch: i64, gaps: Gaps) -> Result<bool, StoreError>;
+
+    /// Lets a partition pair go on behind a gap, if its epoch is still the one that was looked at; false when it is not.
+    /// Raises the epoch, so that an owner notices. Dead letters of places that the topic has anew stay, under a topic
+    /// that is named `<topic>~<epoch>`.
+    async fn accept_gap(&self, accepted: &AcceptedGap) -> Result<bool, StoreError>;
 
     /// The accounts of these customers of a partition; one for each that is known, in any order.
     async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError>;

@@ -38,6 +38,54 @@ pub struct Offsets {
     pub assignments: i64,
 }
 
+/// Which of a partition pair's topics did not have the offset to go on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gaps {
+    /// usage-events.
+    pub usage: bool,
+    /// assignment-events.
+    pub assignments: bool,
+}
+
+impl Gaps {
+    /// Whether there is one.
+    pub fn any(self) -> bool {
+        self.usage || self.assignments
+    }
+}
+
+/// Where a partition pair stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Which one.
+    pub partition: i32,
+    /// Its owner's.
+    pub epoch: i64,
+    /// Where to go on.
+    pub offsets: Offsets,
+    /// The number of the last alert raised.
+    pub outbox_number: i64,
+    /// Why it does not go on.
+    pub gaps: Gaps,
+}
+
+/// A gap of a topic behind which its partition pair may go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedGap {
+    /// Which one.
+    pub partition: i32,
+    /// The epoch at which it was looked at.
+    pub epoch: i64,
+    /// Where to go on.
+    pub offsets: Offsets,
+    /// The gaps that stay.
+    pub gaps: Gaps,
+    /// The topic whose gap is accepted, by name.
+    pub topic: String,
+    /// Where to go on there.
+    pub next: i64,
+}
+
 /// A partition pair as its new owner takes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Taken {
@@ -45,6 +93,8 @@ pub struct Taken {
     pub epoch: i64,
     /// Where to go on.
     pub offsets: Offsets,
+    /// Gaps that nobody has accepted.
+    pub gaps: Gaps,
     /// The number of the last alert raised.
     pub outbox_number: i64,
     /// Control totals so far.

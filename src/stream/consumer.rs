@@ -16,7 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::group::{Decision, Group, pairs};
-use super::{Control, Input, Notices, Options, Sink, Start, StreamError, client};
+use super::{Control, Gap, Input, Notices, Options, Sink, Start, StreamError, client};
 
 /// How many records are taken from a queue before the next one's turn.
 const VISIT: usize = 500;
@@ -44,8 +44,7 @@ const LASTED: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 ///
-/// A wrong property, a position that the topic does not hold, topics that do not go together, or a client that is
-/// broken for good. The partitions were given back to the sink then.
+/// A wrong property, topics that do not go together, or a client that is broken for good. The partitions were given back to the sink then.
 pub fn consume(
     options: &Options,
     partitions: i32,
@@ -92,6 +91,8 @@ struct Member<'a, S> {
     queues: Vec<Queue>,
     // Queues hold the consumer, so they go before it.
     consumer: Arc<BaseConsumer<Group>>,
+    /// Whether to join again, since a position was not there and the brokers did not say what is.
+    astray: bool,
     away: bool,
     probed: Instant,
     told: Instant,
@@ -118,6 +119,7 @@ impl<'a, S: Sink> Member<'a, S> {
             partitions: None,
             queues: Vec::new(),
             consumer: Arc::new(consumer),
+            astray: false,
             away: false,
             probed: now,
             told: now,
@@ -126,11 +128,11 @@ impl<'a, S: Sink> Member<'a, S> {
 
     /// Consumes until it is to stop or to join again.
     fn run(&mut self, control: &Control) -> Result<(), StreamError> {
-        while !control.stopping() && !control.take_rejoin() {
+        while !control.stopping() && !control.take_rejoin() && !self.astray {
             if !self.serve()? {
                 return Ok(());
             }
-            let given = self.look_into_queues()?;
+            let given = self.look_into_queues();
             self.sink.round();
             self.tell();
             if self.away {
@@ -229,7 +231,7 @@ impl<'a, S: Sink> Member<'a, S> {
     }
 
     /// Takes from each queue what the sink has room for. Returns how many records came.
-    fn look_into_queues(&mut self) -> Result<usize, StreamError> {
+    fn look_into_queues(&mut self) -> usize {
         let mut given = 0;
         for queue in &mut self.queues {
             for _ in 0..self.sink.room(queue.partition, queue.input).min(VISIT) {
@@ -249,12 +251,16 @@ impl<'a, S: Sink> Member<'a, S> {
                     Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
                         let topic = self.options.topic(queue.input);
                         let held = self.consumer.fetch_watermarks(topic, queue.partition, ASK).ok();
-                        return Err(StreamError::NoOffset {
-                            topic: topic.to_owned(),
-                            partition: queue.partition,
-                            offset: queue.next,
-                            held,
-                        });
+                        let Queue { input, partition, next, .. } = *queue;
+                        let gap = Gap { input, topic: topic.to_owned(), partition, next, held };
+                        // Even if the topic has the offset by now: then it is another record's.
+                        if gap.held.is_some() {
+                            self.sink.gap(gap);
+                        } else {
+                            tracing::warn!("{error}; {gap}; joining the group again");
+                            self.astray = true;
+                        }
+                        break;
                     }
                     Some(Err(error)) => {
                         let why =
@@ -270,7 +276,7 @@ impl<'a, S: Sink> Member<'a, S> {
         if given > 0 {
             self.back();
         }
-        Ok(given)
+        given
     }
 
     /// Once a second: what is committed to Kafka, and the exact position of idle ends to the sink.

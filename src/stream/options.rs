@@ -66,7 +66,7 @@ impl Options {
     }
 
     /// The topic of an input.
-    pub(super) fn topic(&self, input: Input) -> &str {
+    pub fn topic(&self, input: Input) -> &str {
         match input {
             Input::Usage => &self.usage_topic,
             Input::Assignments => &self.assignments_topic,

@@ -21,8 +21,8 @@ use super::batch::{Batch, Input};
 use super::partition::{Context, Partition};
 use super::task::{Shared, TaskEnd, Tools, Work, work};
 use crate::events::{Record, Rules};
-use crate::store::Offsets;
-use crate::stream::{self, Sink, Start};
+use crate::store::{Gaps, Offsets};
+use crate::stream::{self, Ends as TopicEnds, Gap, Sink, Start};
 
 /// How long a task may take to finish what it has in hand when its partition is taken away.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -101,8 +101,10 @@ impl Intake {
             taken.epoch, taken.offsets.usage, taken.offsets.assignments
         );
         let Offsets { usage, assignments } = taken.offsets;
+        let gaps = taken.gaps;
         let owned = rested.unwrap_or_else(|| Partition::new(self.context.clone(), partition, taken));
         let shared = Arc::new(Shared::new(&owned));
+        self.stop_at_known_gaps(&shared, gaps);
         let (queue, waiting) = mpsc::channel(4);
         let task = self.runtime.spawn(work(owned, waiting, shared.clone(), self.tools.clone()));
         let watched = Watched { shared, queue, ends: Arc::default() };
@@ -111,6 +113,35 @@ impl Intake {
         let (given, told) = ([usage, assignments], Offsets { usage, assignments });
         self.slots.insert(partition, Slot { watched, task, open, given, facts_until: None, told });
         Ok(Start { partition, usage, assignments })
+    }
+
+    /// Stops at the gaps that the store knows and nobody has accepted.
+    fn stop_at_known_gaps(&self, shared: &Shared, gaps: Gaps) {
+        if !gaps.any() {
+            return;
+        }
+        let (partition, next) = (shared.partition, shared.committed());
+        let held = TopicEnds::new(&self.stream)
+            .and_then(|ends| Ok((ends.begins(&[partition])?, ends.of(&[partition])?)))
+            .inspect_err(|error| warn!("partition {partition}: what its topics hold is not known now: {error}"))
+            .ok();
+        let held = held.as_ref().and_then(|(begins, ends)| Some((begins.first()?, ends.first()?)));
+        let of = |gap: bool, input, next, held| {
+            let topic = self.stream.topic(input).to_owned();
+            gap.then_some(Gap { input, topic, partition, next, held })
+        };
+        let gaps = [
+            of(gaps.usage, stream::Input::Usage, next.usage, held.map(|(b, e)| (b.usage, e.usage))),
+            of(
+                gaps.assignments,
+                stream::Input::Assignments,
+                next.assignments,
+                held.map(|(b, e)| (b.assignments, e.assignments)),
+            ),
+        ];
+        for gap in gaps.iter().flatten() {
+            shared.stop_at(gap, true);
+        }
     }
 
     /// Lets usage wait until the reference facts that are there now are read: usage that meets its assignments need not
@@ -182,6 +213,9 @@ impl Sink for Intake {
         if input == stream::Input::Usage && slot.facts_until.is_some() {
             return 0;
         }
+        if slot.watched.shared.stop().is_some() {
+            return 0;
+        }
         if slot.open.size() >= self.limits.bytes || (slot.open.is_empty() && self.batches_left() == 0) {
             return 0;
         }
@@ -223,6 +257,11 @@ impl Sink for Intake {
             slot.facts_until = None;
         }
         lock(&slot.watched.ends)[input as usize] = Some((offset, slot.given[input as usize]));
+    }
+
+    fn gap(&mut self, gap: Gap) {
+        let Some(slot) = self.slots.get(&gap.partition) else { return };
+        slot.watched.shared.stop_at(&gap, false);
     }
 
     fn round(&mut self) {

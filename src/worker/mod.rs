@@ -1,8 +1,8 @@
 //! The worker: Kafka to balances. A consumer thread, a task for each partition pair, one transaction for each batch.
 //!
 //! `batch` holds records as they come, `partition` makes commits of them (`usage` says what is new, `draw` what it
-//! draws, `replay` what known usage draws then, `runs` what bill runs do), `task` runs one partition, `intake` stands between the consumer thread and the tasks. This module starts it
-//! all and watches over it.
+//! draws, `replay` what known usage draws then, `runs` what bill runs do), `task` runs one partition, `intake` stands between the consumer thread and the tasks, `stop` is what stands still,
+//! `watch` looks on. This module starts it all and watches over it.
 
 mod alerts;
 mod audit;
@@ -17,6 +17,7 @@ mod refold;
 mod repair;
 mod replay;
 mod runs;
+mod stop;
 mod task;
 mod usage;
 mod watch;
@@ -83,7 +84,8 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
             .map_err(|error| error.to_string())
     });
     let auditing = tokio::spawn(Audits::new(context.clone(), owned.clone()).run(audit_per_second));
-    let watching = tokio::spawn(Watch { context, stream, owned, bill_runs, metrics, health }.run());
+    let watching =
+        tokio::spawn(Watch { context, stream, control: control.clone(), owned, bill_runs, metrics, health }.run());
     let result = loop {
         tokio::select! {
             end = ends.recv() => match end {

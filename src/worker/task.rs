@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant as Clock;
 
 use tokio::sync::mpsc::error::TryRecvError;
@@ -13,6 +13,7 @@ use super::batch::{Batch, Input};
 use super::intake::lock;
 use super::metrics::Metrics;
 use super::partition::Partition;
+use super::stop::Stop;
 use crate::domain::BillRunRow;
 use crate::events::Rules;
 use crate::store::{CommitError, Offsets, RepairRequest};
@@ -22,6 +23,10 @@ use crate::stream::Control;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) partition: i32,
+    /// At which it was taken.
+    pub(super) epoch: i64,
+    /// Why no more records are taken, if so.
+    stop: Mutex<Option<Stop>>,
     /// Batches handed over that are not committed yet.
     in_hand: AtomicUsize,
     committed: [AtomicI64; 2],
@@ -36,6 +41,8 @@ impl Shared {
         let offsets = partition.offsets();
         let shared = Shared {
             partition: partition.number(),
+            epoch: partition.epoch(),
+            stop: Mutex::default(),
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
             held: AtomicI64::new(0),
@@ -43,6 +50,11 @@ impl Shared {
         };
         shared.note(partition);
         shared
+    }
+
+    /// Why no more records are taken, if so.
+    pub(super) fn stop(&self) -> MutexGuard<'_, Option<Stop>> {
+        lock(&self.stop)
     }
 
     /// How many batches the task has in hand.

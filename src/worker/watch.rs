@@ -1,4 +1,5 @@
-//! Beside the worker's way: lag, and bill runs on their way from their home partitions to all others.
+//! Beside the worker's way: lag, partitions that stand still, and bill runs on their way from their home partitions to
+//! all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -6,7 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
-use tracing::debug;
+use tracing::{debug, info};
 
 use super::batch::Input;
 use super::intake::{Owned, Watched, lock};
@@ -14,7 +15,7 @@ use super::metrics::Metrics;
 use super::partition::Context;
 use super::task::Work;
 use crate::domain::BillRunRow;
-use crate::stream::{self, Ends, Start};
+use crate::stream::{self, Control, Ends, Start};
 use crate::telemetry::{Health, metrics as names};
 
 /// How often it looks, unless it is told of a bill run.
@@ -24,6 +25,8 @@ const PERIOD: Duration = Duration::from_secs(1);
 pub(super) struct Watch {
     pub(super) context: Arc<Context>,
     pub(super) stream: stream::Options,
+    /// Asked to join the group again when a gap was accepted.
+    pub(super) control: Control,
     pub(super) owned: Owned,
     /// Told when a bill run came in here.
     pub(super) bill_runs: Arc<Notify>,
@@ -44,6 +47,7 @@ impl Watch {
                 () = self.bill_runs.notified() => {}
             }
             let watched: BTreeMap<i32, Watched> = lock(&self.owned).clone();
+            self.tell_stops(&watched);
             let runs = match self.context.store.home_bill_runs().await {
                 Ok(runs) => {
                     self.health.ok(names::STORE);
@@ -68,6 +72,7 @@ impl Watch {
                 }
                 Err(error) => self.health.fault(names::STORE, &error.to_string()),
             }
+            self.note_stops(&watched).await;
             self.metrics.held.set(watched.values().map(|one| one.shared.held()).sum::<i64>() as f64);
             let partitions: Vec<i32> = watched.keys().copied().collect();
             let options = self.stream.clone();
@@ -89,8 +94,42 @@ impl Watch {
             for partition in shown.iter().filter(|partition| !watched.contains_key(partition)) {
                 self.metrics.lag(Input::Usage, *partition).set(0.0);
                 self.metrics.lag(Input::Assignments, *partition).set(0.0);
+                self.metrics.stopped(Input::Usage, *partition).set(0.0);
+                self.metrics.stopped(Input::Assignments, *partition).set(0.0);
             }
             shown = watched.into_keys().collect();
+        }
+    }
+
+    /// Says which partitions stand still.
+    fn tell_stops(&self, watched: &BTreeMap<i32, Watched>) {
+        let mut lines = Vec::new();
+        for (partition, one) in watched {
+            let stop = one.shared.stop();
+            for input in [Input::Usage, Input::Assignments] {
+                let stopped = stop.as_ref().is_some_and(|stop| stop.is_of(input));
+                self.metrics.stopped(input, *partition).set(if stopped { 1.0 } else { 0.0 });
+            }
+            lines.extend(stop.as_ref().map(|stop| stop.line.clone()));
+        }
+        if lines.is_empty() {
+            self.health.ok(names::PARTITIONS);
+        } else {
+            self.health.fault(names::PARTITIONS, &lines.join("; "));
+        }
+    }
+
+    /// Notes in the store which partitions stand still; one that may go on is taken again.
+    async fn note_stops(&self, watched: &BTreeMap<i32, Watched>) {
+        for one in watched.values() {
+            match one.shared.note_stop(&self.context).await {
+                Ok(true) => {
+                    info!("partition {}: its gap was accepted; joining the group again", one.shared.partition);
+                    self.control.rejoin();
+                }
+                Ok(false) => {}
+                Err(error) => self.health.fault(names::STORE, &error.to_string()),
+            }
         }
     }
 

@@ -129,6 +129,15 @@ impl Deployment {
         series.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
     }
 
+    /// The code and the body that a health page answers.
+    pub(crate) fn health(&self, page: &str) -> (u16, Value) {
+        let url = format!("http://{}/health/{page}", self.admin);
+        let Ok(mut answer) = ureq::get(&url).config().http_status_as_error(false).build().call() else {
+            return (0, Value::Null);
+        };
+        (answer.status().as_u16(), serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap())
+    }
+
     /// The rows that a query answers to a token that opens all.
     pub(crate) fn rows(&self, query: &str) -> Vec<Value> {
         let token = self.say(&["token"]);

@@ -6,6 +6,7 @@
 mod bill_runs;
 mod dead_letters;
 mod deployment;
+mod gaps;
 mod rebuild;
 
 use std::net::TcpListener;

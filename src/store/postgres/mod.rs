@@ -7,6 +7,7 @@ mod commit;
 mod copy;
 mod letters;
 mod load;
+mod progress;
 mod reader;
 mod relay;
 mod repair;
@@ -22,9 +23,9 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
-    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState,
-    RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
+    AcceptedGap, AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
+    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
+    ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -165,7 +166,8 @@ impl Store for Postgres {
             .execute(&mut *transaction)
             .await?;
             sqlx::query(
-                "INSERT INTO progress SELECT p, 0, 0, 0, 0 \
+                "INSERT INTO progress (partition, epoch, usage_offset, assignments_offset, outbox_number) \
+                 SELECT p, 0, 0, 0, 0 \
                  FROM generate_series(0, (SELECT partitions FROM deployment WHERE id = 1) - 1) p ON CONFLICT DO NOTHING",
             )
             .execute(&mut *transaction)
@@ -306,5 +308,17 @@ impl Store for Postgres {
 
     async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
         repair::done(&self.pool, request).await.map_err(|error| self.error(&error))
+    }
+
+    async fn progress(&self) -> Result<Vec<Progress>, StoreError> {
+        progress::all(&self.pool).await.map_err(|error| self.error(&error))
+    }
+
+    async fn note_gaps(&self, partition: i32, epoch: i64, gaps: Gaps) -> Result<bool, StoreError> {
+        progress::note_gaps(&self.pool, partition, epoch, gaps).await.map_err(|error| self.error(&error))
+    }
+
+    async fn accept_gap(&self, accepted: &AcceptedGap) -> Result<bool, StoreError> {
+        progress::accept_gap(&self.pool, accepted).await.map_err(|error| self.error(&error))
     }
 }

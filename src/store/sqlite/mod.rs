@@ -4,6 +4,7 @@
 //! wait for. One connection writes; readers see whole commits through the write-ahead log.
 
 mod letters;
+mod progress;
 mod read;
 mod repair;
 mod snapshot;
@@ -18,9 +19,9 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
-    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState,
-    RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
+    AcceptedGap, AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
+    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
+    ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -256,5 +257,17 @@ impl Store for Sqlite {
 
     async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
         repair::done(&self.readers, request).await.map_err(|error| self.error(&error))
+    }
+
+    async fn progress(&self) -> Result<Vec<Progress>, StoreError> {
+        progress::all(&self.readers).await.map_err(|error| self.error(&error))
+    }
+
+    async fn note_gaps(&self, partition: i32, epoch: i64, gaps: Gaps) -> Result<bool, StoreError> {
+        progress::note_gaps(&self.writer, partition, epoch, gaps).await.map_err(|error| self.error(&error))
+    }
+
+    async fn accept_gap(&self, accepted: &AcceptedGap) -> Result<bool, StoreError> {
+        progress::accept_gap(&self.writer, accepted).await.map_err(|error| self.error(&error))
     }
 }
