@@ -16,6 +16,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::group::{Decision, Group, pairs};
+use super::topics::{self, missing};
 use super::{Control, Gap, Input, Notices, Options, Sink, Start, StreamError, client};
 
 /// How many records are taken from a queue before the next one's turn.
@@ -84,6 +85,8 @@ struct Queue {
 /// One membership of the group.
 struct Member<'a, S> {
     options: &'a Options,
+    /// Partitions of each topic.
+    count: i32,
     sink: &'a mut S,
     notices: &'a dyn Notices,
     /// Given to the sink and not taken back; `None` between assignments.
@@ -114,6 +117,7 @@ impl<'a, S: Sink> Member<'a, S> {
         let now = Instant::now();
         Ok(Member {
             options,
+            count: partitions,
             sink,
             notices,
             partitions: None,
@@ -184,6 +188,7 @@ impl<'a, S: Sink> Member<'a, S> {
     /// Begins with the partitions that the group gave. False: the sink could not take them.
     fn take(&mut self, list: &[(String, i32)]) -> Result<bool, StreamError> {
         self.give_back();
+        self.count_partitions()?;
         let partitions = pairs(self.options, list)?;
         tracing::info!(group = self.options.group, ?partitions, "partitions assigned");
         self.partitions = Some(partitions.clone());
@@ -218,6 +223,31 @@ impl<'a, S: Sink> Member<'a, S> {
         self.consumer.assign(&assignment).map_err(|error| self.failed("assigning partitions", &error))?;
         self.back();
         Ok(true)
+    }
+
+    /// That the topics have as many partitions as they had at the start: a rebalance comes of it when they have not.
+    fn count_partitions(&self) -> Result<(), StreamError> {
+        for topic in [&self.options.usage_topic, &self.options.assignments_topic] {
+            let answer = match self.consumer.fetch_metadata(Some(topic), ASK) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    tracing::warn!("how many partitions topic {topic} has is not known now: {error}");
+                    continue;
+                }
+            };
+            match topics::counted(&answer, topic)? {
+                Some(count) if count == self.count => {}
+                Some(count) => {
+                    return Err(StreamError::Topic(format!(
+                        "topic {topic} has {count} partitions now, but the store was made with {}: which customer is on \
+                         which partition depends on it; set it back, or begin with an empty store",
+                        self.count
+                    )));
+                }
+                None => return Err(missing(topic, &self.options.bootstrap_servers)),
+            }
+        }
+        Ok(())
     }
 
     /// Gives all partitions back to the sink.

@@ -112,6 +112,8 @@ impl Options {
                 // A partition whose queue was full when the last fetch went out waits for that fetch to come back.
                 ("fetch.wait.max.ms", "100".into()),
                 ("check.crcs", "true".into()),
+                // A topic that is gone, or has more partitions, shows within that time.
+                ("topic.metadata.refresh.interval.ms", "5000".into()),
                 // After a kill the group waits this long; 6 s is the least that brokers allow by default.
                 ("session.timeout.ms", "6000".into()),
                 ("heartbeat.interval.ms", "1000".into()),

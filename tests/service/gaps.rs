@@ -1,12 +1,15 @@
 //! A topic that does not have what comes next: its partition stops, tells it, and goes on when an operator says so.
 
+use std::io::Read as _;
+use std::process::Stdio;
+
 use headroom::domain::Partitioner;
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
 
-use crate::deployment::{Deployment, PARTITIONS, now, until};
+use crate::deployment::{Deployment, PARTITIONS, Running, now, until};
 
 fn admin(deployment: &Deployment) -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", deployment.options().bootstrap_servers).create().unwrap()
@@ -18,6 +21,12 @@ fn delete_records(deployment: &Deployment, topic: &str, partition: i32, first: i
     list.add_partition_offset(topic, partition, Offset::Offset(first)).unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(admin(deployment).delete_records(&list, &AdminOptions::new())).unwrap();
+}
+
+fn delete_topic(deployment: &Deployment, topic: &str) {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let deleted = runtime.block_on(admin(deployment).delete_topics(&[topic], &AdminOptions::new()));
+    deleted.unwrap()[0].as_ref().unwrap();
 }
 
 /// A usage event of a customer.
@@ -106,9 +115,9 @@ fn a_topic_that_was_made_again_stops_its_partitions_even_when_it_has_grown_past_
     deployment.send("usage.recorded", "/switch", "bad", customer, &json!({"customerId": customer, "quantity": -1}));
     until("all are in", || deployment.outcomes("counted") == 3.0 && deployment.outcomes("dead_letter") == 1.0);
     drop(running);
+    delete_topic(&deployment, &topic);
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (kafka, limits) = (admin(&deployment), AdminOptions::new());
-    runtime.block_on(kafka.delete_topics(&[&topic], &limits)).unwrap()[0].as_ref().unwrap();
     let made = NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(1));
     until("it is made again", || runtime.block_on(kafka.create_topics([&made], &limits)).unwrap()[0].is_ok());
 
@@ -139,4 +148,75 @@ fn a_topic_that_was_made_again_stops_its_partitions_even_when_it_has_grown_past_
     // Place 3 is taken twice, and both records are kept.
     let letters = deployment.say(&["dead-letters", "list"]);
     assert!(letters.contains(&format!("{topic}/{partition}/3")) && letters.contains(&format!("{topic}~")), "{letters}");
+}
+
+/// Runs until the change of its topics ends it, and gives its one line.
+fn line_of_the_end(deployment: &Deployment, change: impl FnOnce()) -> String {
+    let mut running = Running(deployment.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap());
+    until("it runs", || deployment.health("ready").0 == 200);
+    change();
+    until("it ends", || running.0.try_wait().unwrap().is_some());
+    let mut said = String::new();
+    running.0.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    println!("{said}");
+    assert_eq!(running.0.wait().unwrap().code(), Some(1));
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("headroom: ")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    lines[0].to_owned()
+}
+
+#[test]
+fn an_input_topic_that_vanishes_ends_the_worker_with_a_line() {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let topic = deployment.options().usage_topic;
+    let line = line_of_the_end(&deployment, || delete_topic(&deployment, &topic));
+    assert!(line.contains(&topic) && line.contains("`headroom topics create`"), "{line}");
+}
+
+#[test]
+fn topics_that_grow_end_the_worker_with_a_line() {
+    for both in [false, true] {
+        let deployment = Deployment::new();
+        deployment.say(&["topics", "create", "--partitions", "8"]);
+        let topics = [deployment.options().usage_topic, deployment.options().assignments_topic];
+        let line = line_of_the_end(&deployment, || {
+            let grown: Vec<NewPartitions<'_>> = topics.iter().map(|topic| NewPartitions::new(topic, 9)).collect();
+            let grown = if both { &grown[..] } else { &grown[..1] };
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let answers = runtime.block_on(admin(&deployment).create_partitions(grown, &AdminOptions::new())).unwrap();
+            assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        });
+        let told = format!("topic {} has 9 partitions now, but the store was made with 8", topics[0]);
+        assert!(line.contains(&told), "{line}");
+    }
+}
+
+#[test]
+fn alerts_wait_for_their_topic_to_come_back() {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let _running = deployment.run();
+    until("it runs", || deployment.health("ready").0 == 200);
+    let topic = deployment.options().alerts_topic;
+    delete_topic(&deployment, &topic);
+    let assignment = json!({
+        "version": 1, "assignmentId": 5, "assignmentLevel": "CUSTOMER", "customerId": 17, "startDate": "2020-01-01",
+        "plan": {"inclusiveUsagePlanId": 10, "components":
+            [{"componentId": 1, "byValue": false, "chargingType": "DURATION", "allowance": 100}]},
+    });
+    deployment.send("assignment.changed", "/crm", "assignment-5", 17, &assignment);
+    until("the facts are in", || deployment.outcomes("applied") == 1.0);
+    deployment.call("call", 100);
+    until("the relay tells", || deployment.health("ready").1["parts"]["relay"]["status"] == "fault");
+    let told = deployment.health("ready").1["parts"]["relay"]["message"].as_str().unwrap().to_owned();
+    assert!(told.contains(&topic), "{told}");
+    until("the usage counts all the same", || deployment.outcomes("counted") == 1.0);
+    until("the topic is made again", || {
+        deployment.command(&["topics", "create", "--partitions", "8"]).status().unwrap().success()
+    });
+    until("both alerts are published", || {
+        deployment.metrics().get("headroom_alerts_published_total{type=\"crossed\"}") == Some(&2.0)
+    });
+    until("all is well", || deployment.health("ready").0 == 200);
 }
