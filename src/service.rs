@@ -15,11 +15,11 @@ use crate::domain::Instant;
 use crate::events::Rules;
 use crate::http::auth::Keys;
 use crate::http::{self, AdminOptions, QueryOptions};
-use crate::store::{self, Settled, Store, StoreError};
+use crate::store::{self, Settled, Side, Store, StoreError};
 use crate::stream::{self, Control, StreamError, topics};
-use crate::telemetry::metrics::{BROKER, PrometheusHandle, STORE};
+use crate::telemetry::metrics::{BROKER, PARTITIONS, PrometheusHandle, STORE};
 use crate::telemetry::{Health, metrics};
-use crate::{relay, worker};
+use crate::{probes, relay, worker};
 
 /// How long to wait for a connection to the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -113,6 +113,9 @@ impl Service {
         };
         let health = Health::new();
         health.expect(STORE);
+        if roles.has(Role::Worker) {
+            health.expect(PARTITIONS);
+        }
         store.migrate().await?;
         let store_id = store.deployment().await?.store_id;
         health.ok(STORE);
@@ -151,6 +154,16 @@ impl Service {
             let options = QueryOptions { store: store.clone(), calendar, keys, health: health.clone() };
             let serving = http::serve_query(listener, options, rest.clone());
             running.spawn(async { (READER, serving.await.map_err(|error| error.to_string())) });
+        }
+        let mut asking = JoinSet::new();
+        if roles.has(Role::Worker) || roles.has(Role::Relay) {
+            asking.spawn(probes::ask_store(store.clone(), Side::Writing, health.clone()));
+        }
+        if roles.has(Role::Reader) {
+            asking.spawn(probes::ask_store(store.clone(), Side::Reading, health.clone()));
+        }
+        if let Some((stream, _)) = &topics {
+            asking.spawn(probes::ask_brokers(stream.clone(), health.clone()));
         }
         let mut working = false;
         if let Some((stream, checked)) = topics {
@@ -201,6 +214,7 @@ impl Service {
         };
         let result = tokio::time::timeout(FAREWELL, ending).await;
         upkeep.abort();
+        asking.abort_all();
         result.unwrap_or_else(|_| Err(ServiceError::Role(format!("not all ended within {FAREWELL:?}"))))
     }
 }
@@ -278,6 +292,7 @@ fn worker_options(
             batches: BATCHES,
         },
         stream: stream.clone(),
+        stall_after: config.worker.stall_after.duration(),
         audit_per_second: config.worker.audit_per_second.get(),
         raised: raised.clone(),
         health: health.clone(),

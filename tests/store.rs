@@ -10,8 +10,8 @@ use headroom::domain::{
 };
 use headroom::store::{
     AcceptedGap, AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, Gaps, LetterPage, LetterSelection,
-    Offsets, Options, Partitioned, Place, Progress, Published, Selection, Settled, Store, StoreError, StoredAhead,
-    connect,
+    Offsets, Options, Partitioned, Place, Progress, Published, Selection, Settled, Side, Store, StoreError,
+    StoredAhead, connect,
 };
 use uuid::Uuid;
 
@@ -102,7 +102,8 @@ async fn the_identity_stays(scene: Scene) {
     let again = scene.open();
     assert_eq!(again.deployment().await.unwrap().store_id, first.store_id);
     assert_eq!(again.settle(&settled(9)).await.unwrap(), settled(2), "what is settled stays");
-    again.ping().await.unwrap();
+    again.ping(Side::Writing).await.unwrap();
+    again.ping(Side::Reading).await.unwrap();
 }
 
 async fn one_owner_writes(scene: Scene) {

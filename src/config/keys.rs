@@ -10,7 +10,7 @@ pub(super) enum Form {
 }
 
 /// All keys, in the order of `config/headroom.toml`.
-pub(super) const KEYS: [(&str, Form); 29] = [
+pub(super) const KEYS: [(&str, Form); 30] = [
     ("time_zone", Form::Text),
     ("max_future", Form::Text),
     ("retention", Form::Text),
@@ -37,6 +37,7 @@ pub(super) const KEYS: [(&str, Form); 29] = [
     ("worker.batch_records", Form::Toml),
     ("worker.batch_bytes", Form::Text),
     ("worker.cache_bytes", Form::Text),
+    ("worker.stall_after", Form::Text),
     ("worker.audit_per_second", Form::Toml),
     ("log.format", Form::Text),
     ("log.level", Form::Text),

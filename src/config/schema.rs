@@ -141,6 +141,8 @@ pub struct Worker {
     pub batch_bytes: Size,
     /// How much of the accounts is kept at hand, over all partitions.
     pub cache_bytes: Size,
+    /// How long a partition may stand still with something to do, though the store answers, before `/health/live` says so.
+    pub stall_after: Span,
     /// Customers whose balances are held against their usage in a second; 0: none.
     pub audit_per_second: Whole<0, 1_000>,
 }
@@ -267,6 +269,7 @@ impl Default for Worker {
             batch_records: Whole::new(10_000),
             batch_bytes: Size::mebibytes(16),
             cache_bytes: Size::mebibytes(128),
+            stall_after: Span::minutes(2),
             audit_per_second: Whole::new(1),
         }
     }

@@ -43,6 +43,15 @@ pub struct Options {
     pub timeout: Duration,
 }
 
+/// Whose way to the store is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The worker's and the relay's.
+    Writing,
+    /// The reader's, perhaps to a replica.
+    Reading,
+}
+
 /// The store that the URL names. It need not answer yet.
 pub fn connect(options: &Options) -> Result<Arc<dyn Store>, StoreError> {
     let scheme = options.url.split(':').next().unwrap_or_default();
@@ -85,8 +94,8 @@ pub trait Store: Send + Sync + 'static {
     /// than the program is refused.
     async fn migrate(&self) -> Result<(), StoreError>;
 
-    /// Whether it answers.
-    async fn ping(&self) -> Result<(), StoreError>;
+    /// Whether it answers, in less than [`Options::timeout`] or so.
+    async fn ping(&self, side: Side) -> Result<(), StoreError>;
 
     /// The store's identity, and what was settled for it.
     async fn deployment(&self) -> Result<Deployment, StoreError>;

@@ -13,6 +13,7 @@ pub mod feeder;
 mod gap;
 mod group;
 mod options;
+mod probe;
 pub mod producer;
 pub mod record;
 pub mod sender;
@@ -25,6 +26,7 @@ pub use control::Control;
 pub use ends::Ends;
 pub use gap::Gap;
 pub use options::Options;
+pub use probe::Probe;
 pub use sink::{Sink, Start};
 
 /// Which of a partition pair's two topics.

@@ -23,7 +23,11 @@ use super::task::{Shared, TaskEnd, Tools, Work, work};
 use crate::events::{Record, Rules};
 use crate::store::{Gaps, Offsets};
 use crate::stream::{self, Ends as TopicEnds, Gap, Sink, Start};
+use crate::telemetry::Reporter;
+use crate::telemetry::metrics::PARTITIONS;
 
+/// How long the store may take to give a partition. The group waits for the first one that it does not give, no longer.
+const TAKE: Duration = Duration::from_secs(10);
 /// How long a task may take to finish what it has in hand when its partition is taken away.
 const FAREWELL: Duration = Duration::from_secs(5);
 
@@ -72,6 +76,8 @@ pub(super) struct Intake {
     pub(super) runtime: Handle,
     pub(super) owned: Owned,
     pub(super) tools: Tools,
+    /// Says whether the partitions that the group gave could be taken.
+    reporter: Reporter,
     slots: BTreeMap<i32, Slot>,
     /// What is known of partitions that others may have now, in case they come back.
     resting: BTreeMap<i32, Partition>,
@@ -87,13 +93,19 @@ impl Intake {
         tools: Tools,
     ) -> Intake {
         let runtime = Handle::current();
+        let reporter = context.health.reporter(PARTITIONS);
+        reporter.fault("the group has not given any yet");
         let (slots, resting) = (BTreeMap::new(), BTreeMap::new());
-        Intake { context, rules, limits, stream, runtime, owned, tools, slots, resting }
+        Intake { context, rules, limits, stream, runtime, owned, tools, reporter, slots, resting }
     }
 
     /// Takes a partition pair from the store and starts its task.
     fn start(&mut self, partition: i32) -> Result<Start, String> {
-        let taken = self.runtime.block_on(self.context.store.take(partition)).map_err(|error| error.to_string())?;
+        let taking = async { tokio::time::timeout(TAKE, self.context.store.take(partition)).await };
+        let taken = self.runtime.block_on(taking).map_err(|_| format!("the store did not answer within {TAKE:?}"));
+        let taken = taken
+            .and_then(|taken| taken.map_err(|error| error.to_string()))
+            .map_err(|why| format!("partition {partition} cannot be taken: {why}"))?;
         let rested = self.resting.remove(&partition).and_then(|mut rested| rested.resume(&taken).then_some(rested));
         let kept = if rested.is_some() { ", with the accounts in memory" } else { "" };
         info!(
@@ -197,8 +209,10 @@ impl Intake {
 
 impl Sink for Intake {
     fn assigned(&mut self, partitions: &[i32]) -> Result<Vec<Start>, String> {
-        let starts = partitions.iter().map(|partition| self.start(*partition)).collect::<Result<Vec<Start>, _>>()?;
+        let starts = partitions.iter().map(|partition| self.start(*partition)).collect::<Result<Vec<Start>, _>>();
+        let starts = starts.inspect_err(|why| self.reporter.fault(why))?;
         self.facts_first(partitions);
+        self.reporter.ok();
         Ok(starts)
     }
 

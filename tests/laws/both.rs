@@ -8,7 +8,7 @@ use headroom::domain::{AccountImage, Partitioner, Position, Totals};
 use headroom::store::{
     AcceptedGap, AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
     LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace,
-    Progress, Published, ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Snapshot, Store,
+    Progress, Published, ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Side, Snapshot, Store,
     StoreError, Taken, WholeLetter, connect,
 };
 use proptest::prop_assert_eq;
@@ -153,8 +153,8 @@ impl Store for Both {
         self.real.migrate().await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.real.ping().await
+    async fn ping(&self, side: Side) -> Result<(), StoreError> {
+        self.real.ping(side).await
     }
 
     async fn deployment(&self) -> Result<Deployment, StoreError> {

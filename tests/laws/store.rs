@@ -12,7 +12,7 @@ use headroom::domain::{
 use headroom::store::{
     AcceptedGap, AlertRow, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, Gaps, HeldSelection,
     LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Progress,
-    Published, ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError,
+    Published, ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Side, Snapshot, Store, StoreError,
     StoredAhead, Taken, WholeLetter,
 };
 use uuid::Uuid;
@@ -199,7 +199,7 @@ impl Store for Memory {
         Ok(())
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn ping(&self, _side: Side) -> Result<(), StoreError> {
         Ok(())
     }
 

@@ -89,6 +89,11 @@ impl Deployment {
         Running(self.command(&["run"]).stderr(Stdio::inherit()).spawn().unwrap())
     }
 
+    /// Some of the roles, with commas between.
+    pub(crate) fn run_roles(&self, roles: &str) -> Running {
+        Running(self.command(&["run", "--role", roles]).stderr(Stdio::inherit()).spawn().unwrap())
+    }
+
     pub(crate) fn options(&self) -> Options {
         let of = |key: &str| self.environment[key].clone();
         Options {

@@ -7,6 +7,8 @@ mod bill_runs;
 mod dead_letters;
 mod deployment;
 mod gaps;
+mod health;
+mod proxy;
 mod rebuild;
 
 use std::net::TcpListener;

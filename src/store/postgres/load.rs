@@ -17,7 +17,8 @@ use crate::store::{BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCu
 
 /// Raises the epoch of a partition pair, and reads what its new owner must know.
 pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> {
-    let mut transaction = pool.begin().await?;
+    // Whoever holds the row is told, not waited for without an end.
+    let mut transaction = pool.begin_with("BEGIN; SET LOCAL lock_timeout = '5s'").await?;
     let progress = sqlx::query("UPDATE progress SET epoch = epoch + 1 WHERE partition = $1 RETURNING *")
         .bind(partition)
         .fetch_optional(&mut *transaction)

@@ -15,6 +15,7 @@ mod snapshot;
 mod types;
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -25,7 +26,8 @@ use uuid::Uuid;
 use super::{
     AcceptedGap, AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
     LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
-    ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
+    ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Side, Snapshot, Store, StoreError, Taken,
+    WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -37,12 +39,16 @@ pub(super) struct Postgres {
     pool: PgPool,
     /// For the reader; perhaps a replica's.
     read_pool: PgPool,
+    /// One connection each, writing and reading, to ask whether the database answers though all others may be busy.
+    probes: [PgPool; 2],
+    timeout: Duration,
     /// Host, port, database and user, for errors.
     place: String,
 }
 
-/// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization and deadlocks.
-const PASSING: [&str; 5] = ["08", "53", "57", "40", "55"];
+/// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization, deadlocks and locks, and a
+/// transaction that its client left idle for too long.
+const PASSING: [&str; 6] = ["08", "53", "57", "40", "55", "25P03"];
 
 impl Postgres {
     /// Connects lazily: a database that does not answer shows at the first use.
@@ -52,6 +58,7 @@ impl Postgres {
             Some(url) => parse(url, "store.read_url")?,
             None => (main.clone(), place.clone()),
         };
+        let read = read.options([("default_transaction_read_only", "on")]);
         let pool = |connect: PgConnectOptions, connections: u32| {
             PgPoolOptions::new()
                 .max_connections(connections)
@@ -61,8 +68,10 @@ impl Postgres {
                 .connect_lazy_with(connect)
         };
         Ok(Postgres {
+            probes: [pool(main.clone(), 1), pool(read.clone(), 1)],
             pool: pool(main, options.connections),
-            read_pool: pool(read.options([("default_transaction_read_only", "on")]), options.read_connections),
+            read_pool: pool(read, options.read_connections),
+            timeout: options.timeout,
             place,
         })
     }
@@ -127,9 +136,17 @@ impl Store for Postgres {
         Ok(())
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await.map_err(|error| self.error(&error))?;
-        Ok(())
+    async fn ping(&self, side: Side) -> Result<(), StoreError> {
+        let mut connection = self.probes[side as usize].acquire().await.map_err(|error| self.error(&error))?;
+        let asked = tokio::time::timeout(self.timeout, sqlx::query("SELECT 1").execute(&mut *connection)).await;
+        match asked {
+            Ok(answer) => answer.map(drop).map_err(|error| self.error(&error)),
+            Err(_) => {
+                // It may never hear from that connection again.
+                drop(connection.detach());
+                Err(StoreError::Unavailable(format!("{}: no answer within {:?}", self.place, self.timeout)))
+            }
+        }
     }
 
     async fn deployment(&self) -> Result<Deployment, StoreError> {
