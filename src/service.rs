@@ -75,6 +75,7 @@ pub fn stream_options(config: &Config) -> Result<stream::Options, crate::config:
     Ok(stream::Options {
         bootstrap_servers: config.bootstrap_servers()?.to_string(),
         group: config.kafka.group.to_string(),
+        group_instance_id: config.kafka.group_instance_id.as_deref().map(str::to_owned),
         properties: config.kafka.properties.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         usage_topic: config.topics.usage.to_string(),
         assignments_topic: config.topics.assignments.to_string(),
@@ -194,6 +195,8 @@ impl Service {
         tokio::select! {
             () = stopped => info!("ending"),
             Some(ended) = running.join_next() => result = Err(failure(ended)),
+            // They never end but by a panic, and then health would go on telling what they said last.
+            Some(ended) = asking.join_next() => result = Err(failure(ended.map(|()| (PROBES, Ok(()))))),
         }
         end_worker.stop();
         let ending = async {
@@ -221,6 +224,7 @@ impl Service {
 
 const ADMIN: &str = "admin server";
 const READER: &str = "reader";
+const PROBES: &str = "probes";
 const WORKER: &str = "worker";
 const RELAY: &str = "relay";
 

@@ -10,12 +10,13 @@ pub(super) enum Form {
 }
 
 /// All keys, in the order of `config/headroom.toml`.
-pub(super) const KEYS: [(&str, Form); 30] = [
+pub(super) const KEYS: [(&str, Form); 31] = [
     ("time_zone", Form::Text),
     ("max_future", Form::Text),
     ("retention", Form::Text),
     ("kafka.bootstrap_servers", Form::Text),
     ("kafka.group", Form::Text),
+    ("kafka.group_instance_id", Form::Text),
     ("kafka.partitioner", Form::Text),
     (PROPERTIES, Form::Toml),
     ("topics.usage", Form::Text),

@@ -45,6 +45,8 @@ pub struct Kafka {
     pub bootstrap_servers: Option<Servers>,
     /// The consumer group; the relay's transactional id begins with it.
     pub group: Text,
+    /// The name of this process in the group, kept over its restarts.
+    pub group_instance_id: Option<Text>,
     /// How keys give partitions.
     pub partitioner: Partitioner,
     /// Handed to librdkafka.
@@ -227,6 +229,7 @@ impl Default for Kafka {
         Kafka {
             bootstrap_servers: None,
             group: good("headroom"),
+            group_instance_id: None,
             partitioner: Partitioner::default(),
             properties: Properties::default(),
         }

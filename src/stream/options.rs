@@ -21,6 +21,7 @@ const FIXED: &[(&str, &str)] = &[
     ("bootstrap.servers", "it is set by kafka.bootstrap_servers"),
     ("metadata.broker.list", "it is set by kafka.bootstrap_servers"),
     ("group.id", "it is set by kafka.group"),
+    ("group.instance.id", "it is set by kafka.group_instance_id"),
     ("transactional.id", "it is made from kafka.group"),
     ("transaction.timeout.ms", "the relay's own timeouts go with it"),
     ("enable.auto.commit", "positions are kept in the store"),
@@ -46,6 +47,8 @@ pub struct Options {
     pub bootstrap_servers: String,
     /// The consumer group; the relay's transactional id is made from it too.
     pub group: String,
+    /// The name of this process in the group, kept over its restarts; without one it is a stranger each time.
+    pub group_instance_id: Option<String>,
     /// Handed to librdkafka: `security.protocol`, `sasl.*`, `ssl.*` and what else is not fixed. Holds secrets.
     pub properties: BTreeMap<String, String>,
     /// The topic of usage events.
@@ -96,6 +99,9 @@ impl Options {
             .set("group.id", &self.group)
             .set("auto.offset.reset", "error")
             .set("partition.assignment.strategy", "range");
+        if let Some(name) = &self.group_instance_id {
+            config.set("group.instance.id", name);
+        }
         // The bounds are for each queue, and each partition of each topic has a queue of its own. A fetch may go over
         // the bound by its own size, so each has half of the share.
         let queues = 2 * u64::try_from(partitions.max(1)).expect("at least 1");
@@ -197,6 +203,7 @@ mod tests {
         Options {
             bootstrap_servers: "127.0.0.1:9092".into(),
             group: "headroom".into(),
+            group_instance_id: None,
             properties: properties.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             usage_topic: "usage-events".into(),
             assignments_topic: "assignment-events".into(),

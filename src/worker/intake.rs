@@ -15,11 +15,12 @@ use rdkafka::message::BorrowedMessage;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::batch::{Batch, Input};
 use super::partition::{Context, Partition};
-use super::task::{Shared, TaskEnd, Tools, Work, work};
+use super::task::{Shared, Tools, Work, work};
 use crate::events::{Record, Rules};
 use crate::store::{Gaps, Offsets};
 use crate::stream::{self, Ends as TopicEnds, Gap, Sink, Start};
@@ -28,7 +29,7 @@ use crate::telemetry::metrics::PARTITIONS;
 
 /// How long the store may take to give a partition. The group waits for the first one that it does not give, no longer.
 const TAKE: Duration = Duration::from_secs(10);
-/// How long a task may take to finish what it has in hand when its partition is taken away.
+/// How long tasks may take to finish what they have in hand when their partitions are taken away.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Limits of batches.
@@ -52,13 +53,24 @@ pub(super) type Ends = [Option<(i64, i64)>; 2];
 #[derive(Clone)]
 pub(super) struct Watched {
     pub(super) shared: Arc<Shared>,
-    pub(super) queue: mpsc::Sender<Work>,
+    /// Whoever watches must not keep the task from ending.
+    pub(super) queue: mpsc::WeakSender<Work>,
     pub(super) ends: Arc<Mutex<Ends>>,
+}
+
+impl Watched {
+    /// Gives work to the task. A full queue means a busy one, and one that is gone has ended; both are told again.
+    pub(super) fn give(&self, work: Work) {
+        if let Some(queue) = self.queue.upgrade() {
+            let _ = queue.try_send(work);
+        }
+    }
 }
 
 /// One partition pair, as the consumer thread sees it.
 struct Slot {
     watched: Watched,
+    queue: mpsc::Sender<Work>,
     task: JoinHandle<Option<Partition>>,
     open: Batch,
     given: [i64; 2],
@@ -119,11 +131,11 @@ impl Intake {
         self.stop_at_known_gaps(&shared, gaps);
         let (queue, waiting) = mpsc::channel(4);
         let task = self.runtime.spawn(work(owned, waiting, shared.clone(), self.tools.clone()));
-        let watched = Watched { shared, queue, ends: Arc::default() };
+        let watched = Watched { shared, queue: queue.downgrade(), ends: Arc::default() };
         lock(&self.owned).insert(partition, watched.clone());
         let open = Batch::new(partition);
         let (given, told) = ([usage, assignments], Offsets { usage, assignments });
-        self.slots.insert(partition, Slot { watched, task, open, given, facts_until: None, told });
+        self.slots.insert(partition, Slot { watched, queue, task, open, given, facts_until: None, told });
         Ok(Start { partition, usage, assignments })
     }
 
@@ -174,29 +186,34 @@ impl Intake {
         }
     }
 
-    /// Ends a partition's task, and keeps what it knows for the case that the partition comes back.
-    fn end(&mut self, partition: i32) {
-        let Some(slot) = self.slots.remove(&partition) else { return };
-        lock(&self.owned).remove(&partition);
-        if !slot.open.is_empty() {
-            self.tools.batches.fetch_sub(1, Ordering::AcqRel);
-        }
-        let Slot { watched, mut task, .. } = slot;
-        drop(watched);
-        match self.runtime.block_on(async { tokio::time::timeout(FAREWELL, &mut task).await }) {
-            Ok(Ok(Some(rested))) => {
-                self.resting.insert(partition, rested);
-            }
-            // It ended by an error that it has told already.
-            Ok(Ok(None)) => {}
-            Ok(Err(panic)) => {
-                // Nobody listens only while the whole worker ends.
-                let _ =
-                    self.tools.ended.send(TaskEnd::Fatal(format!("partition {partition}: its task failed: {panic}")));
-            }
-            Err(_) => {
-                warn!("partition {partition}: its batch was not done in {FAREWELL:?}; whoever takes it does it again");
-                task.abort();
+    /// Ends the tasks of partitions, side by side, and keeps what they know for the case that the partitions come back.
+    fn end(&mut self, partitions: &[i32]) {
+        // A task ends when nobody can give it work any more.
+        let tasks: Vec<(i32, JoinHandle<Option<Partition>>)> = partitions
+            .iter()
+            .filter_map(|partition| {
+                let slot = self.slots.remove(partition)?;
+                lock(&self.owned).remove(partition);
+                if !slot.open.is_empty() {
+                    self.tools.batches.fetch_sub(1, Ordering::AcqRel);
+                }
+                Some((*partition, slot.task))
+            })
+            .collect();
+        let until = Instant::now() + FAREWELL;
+        for (partition, mut task) in tasks {
+            match self.runtime.block_on(async { tokio::time::timeout_at(until, &mut task).await }) {
+                Ok(Ok(Some(rested))) => {
+                    self.resting.insert(partition, rested);
+                }
+                // It ended by an error or a panic that it has told already.
+                Ok(Ok(None) | Err(_)) => {}
+                Err(_) => {
+                    warn!(
+                        "partition {partition}: its batch was not done in {FAREWELL:?}; whoever takes it does it again"
+                    );
+                    task.abort();
+                }
             }
         }
     }
@@ -217,9 +234,7 @@ impl Sink for Intake {
     }
 
     fn revoked(&mut self, partitions: &[i32]) {
-        for partition in partitions {
-            self.end(*partition);
-        }
+        self.end(partitions);
     }
 
     fn room(&self, partition: i32, input: stream::Input) -> usize {
@@ -289,7 +304,7 @@ impl Sink for Intake {
             if in_hand == 0 || (full && in_hand == 1) {
                 let batch = std::mem::replace(&mut slot.open, Batch::new(slot.watched.shared.partition));
                 slot.watched.shared.hand_over();
-                if slot.watched.queue.try_send(Work::Batch(Box::new(batch))).is_err() {
+                if slot.queue.try_send(Work::Batch(Box::new(batch))).is_err() {
                     // The task has ended by an error; whoever takes the partition reads these records again.
                     self.tools.batches.fetch_sub(1, Ordering::AcqRel);
                 }

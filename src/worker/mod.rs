@@ -87,8 +87,8 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
         stream::consume(&thread_stream, partitions, intake, &thread_control, &notices)
             .map_err(|error| error.to_string())
     });
-    let auditing = tokio::spawn(Audits::new(context.clone(), owned.clone()).run(audit_per_second));
-    let watching = tokio::spawn(
+    let mut auditing = tokio::spawn(Audits::new(context.clone(), owned.clone()).run(audit_per_second));
+    let mut watching = tokio::spawn(
         Watch { context, stream, control: control.clone(), owned, bill_runs, metrics, stall_after, health }.run(),
     );
     let result = loop {
@@ -101,6 +101,15 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
                 }
                 None => {}
             },
+            // Neither ends but by a panic.
+            ended = &mut watching => {
+                control.stop();
+                break Err(format!("watching the partitions failed: {}", panic_of(ended)));
+            }
+            ended = &mut auditing, if audit_per_second > 0 => {
+                control.stop();
+                break Err(format!("auditing failed: {}", panic_of(ended)));
+            }
             ended = &mut thread => {
                 break ended.unwrap_or_else(|panic| Err(format!("the consumer thread failed: {panic}")));
             }
@@ -109,6 +118,11 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
     watching.abort();
     auditing.abort();
     result
+}
+
+/// Why a task ended that does not end.
+fn panic_of(ended: Result<(), tokio::task::JoinError>) -> String {
+    ended.map_or_else(|panic| panic.to_string(), |()| "it ended".to_owned())
 }
 
 /// What the consumer thread says of the brokers, told to health.

@@ -144,6 +144,7 @@ pub(super) async fn work(
     shared: Arc<Shared>,
     tools: Tools,
 ) -> Option<Partition> {
+    let _watching = PanicWatch { partition: shared.partition, ended: tools.ended.clone() };
     loop {
         // Rows of a closing bill run are stored when there is nothing else to do, and after each batch.
         let next = if partition.is_storing() { queue.try_recv().map(Some) } else { Ok(queue.recv().await) };
@@ -184,6 +185,22 @@ pub(super) async fn work(
         }
     }
     Some(partition)
+}
+
+/// Takes the process down when its partition's task panics: else nobody would read the partition any more.
+struct PanicWatch {
+    partition: i32,
+    ended: mpsc::UnboundedSender<TaskEnd>,
+}
+
+impl Drop for PanicWatch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let line = format!("partition {}: its task panicked; the lines above say where", self.partition);
+            // Nobody listens only while the whole worker ends.
+            let _ = self.ended.send(TaskEnd::Fatal(line));
+        }
+    }
 }
 
 /// Applies a batch and counts it; `None` when that failed and the task must end.

@@ -98,12 +98,11 @@ impl Watch {
         let runs = self.context.store.home_bill_runs().await?;
         let runs = Arc::new(runs.into_iter().map(|run| run.row).collect::<Vec<BillRunRow>>());
         for one in watched.values() {
-            // A full queue means a busy task; it is told again next time.
-            let _ = one.queue.try_send(Work::BillRuns(runs.clone()));
+            one.give(Work::BillRuns(runs.clone()));
         }
         for request in self.context.store.repair_requests().await? {
             if let Some(one) = watched.get(&request.partition) {
-                let _ = one.queue.try_send(Work::Repair(request));
+                one.give(Work::Repair(request));
             }
         }
         for one in watched.values() {

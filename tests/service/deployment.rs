@@ -89,6 +89,15 @@ impl Deployment {
         Running(self.command(&["run"]).stderr(Stdio::inherit()).spawn().unwrap())
     }
 
+    /// The same deployment for another process of it, with addresses of its own.
+    pub(crate) fn beside(&self) -> Deployment {
+        let (query, admin) = (free_address(), free_address());
+        let mut environment = self.environment.clone();
+        environment.insert("HEADROOM_HTTP__LISTEN".to_owned(), query.clone());
+        environment.insert("HEADROOM_ADMIN__LISTEN".to_owned(), admin.clone());
+        Deployment { environment, query, admin, feeder: OnceCell::new() }
+    }
+
     /// Some of the roles, with commas between.
     pub(crate) fn run_roles(&self, roles: &str) -> Running {
         Running(self.command(&["run", "--role", roles]).stderr(Stdio::inherit()).spawn().unwrap())
@@ -99,6 +108,7 @@ impl Deployment {
         Options {
             bootstrap_servers: of("HEADROOM_KAFKA__BOOTSTRAP_SERVERS"),
             group: of("HEADROOM_KAFKA__GROUP"),
+            group_instance_id: None,
             properties: BTreeMap::new(),
             usage_topic: of("HEADROOM_TOPICS__USAGE"),
             assignments_topic: of("HEADROOM_TOPICS__ASSIGNMENTS"),
@@ -181,16 +191,29 @@ impl Drop for Running {
     }
 }
 
+impl Running {
+    /// Sends it a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let told = Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+}
+
 pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     i64::try_from(since.as_millis()).unwrap()
 }
 
-/// Waits until this is so; how long it may take is no law, only an end to waiting.
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+/// Waits until this is so, for a time that is far longer than it takes and shorter than a fault would let it last.
+pub(crate) fn until_within(limit: Duration, what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
-        assert!(begun.elapsed() < Duration::from_secs(90), "waited in vain until {what}");
+        assert!(begun.elapsed() < limit, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Waits until this is so; how long it may take is no law, only an end to waiting.
+pub(crate) fn until(what: &str, so: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(90), what, so);
 }

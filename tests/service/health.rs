@@ -4,10 +4,9 @@ use std::time::Duration;
 
 use headroom::domain::Partitioner;
 use rdkafka::mocking::MockCluster;
-use serde_json::json;
-use sqlx::Connection as _;
 
-use crate::deployment::{Deployment, PARTITIONS, now, until};
+use crate::deployment::{Deployment, PARTITIONS, until};
+use crate::lock::Lock;
 use crate::proxy::Proxy;
 
 const STORE: &str = "HEADROOM_STORE__URL";
@@ -65,30 +64,6 @@ fn a_database_that_hangs_is_told_and_so_is_that_it_is_back() {
     }
 }
 
-/// A partition's row of progress, locked by somebody else.
-struct Lock {
-    runtime: tokio::runtime::Runtime,
-    connection: sqlx::PgConnection,
-}
-
-impl Lock {
-    fn take(deployment: &Deployment, partition: i32) -> Lock {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let connection = runtime.block_on(async {
-            let mut connection = sqlx::PgConnection::connect(&deployment.environment[STORE]).await.unwrap();
-            sqlx::raw_sql("begin").execute(&mut connection).await.unwrap();
-            let lock = "select 1 from progress where partition = $1 for update";
-            sqlx::query(lock).bind(partition).execute(&mut connection).await.unwrap();
-            connection
-        });
-        Lock { runtime, connection }
-    }
-
-    fn let_go(mut self) {
-        self.runtime.block_on(sqlx::raw_sql("rollback").execute(&mut self.connection)).unwrap();
-    }
-}
-
 #[test]
 fn a_partition_that_hangs_though_the_store_answers_is_not_live() {
     let mut deployment = Deployment::new();
@@ -98,7 +73,7 @@ fn a_partition_that_hangs_though_the_store_answers_is_not_live() {
     until("it runs", || deployment.health("ready").0 == 200);
     let partition = Partitioner::Murmur2.partition_of(17, PARTITIONS);
     let lock = Lock::take(&deployment, partition);
-    deployment.send("usage.recorded", "/switch", "call", 17, &usage());
+    deployment.call("call", 1);
     until("it is told", || deployment.health("live").0 == 503);
     let line = told(&deployment, "partitions");
     assert!(line.contains(&format!("partition {partition} has not moved for")), "{line}");
@@ -115,11 +90,4 @@ fn a_partition_that_hangs_though_the_store_answers_is_not_live() {
     assert_eq!((deployment.health("ready").0, deployment.health("live").0), (503, 200));
     lock.let_go();
     until("it is taken", || deployment.health("ready").0 == 200);
-}
-
-fn usage() -> serde_json::Value {
-    json!({
-        "customerId": 17, "siteId": 1, "usageProductInventoryId": 11, "usageProductId": 1, "quantity": 1,
-        "chargingType": "DURATION", "startTime": jiff::Timestamp::from_millisecond(now()).unwrap().to_string(),
-    })
 }

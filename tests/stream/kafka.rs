@@ -25,6 +25,7 @@ pub(crate) fn options(servers: String) -> Options {
     Options {
         bootstrap_servers: servers,
         group: format!("group-{test}"),
+        group_instance_id: None,
         properties: BTreeMap::new(),
         usage_topic: format!("usage-{test}"),
         assignments_topic: format!("assignments-{test}"),
