@@ -10,6 +10,7 @@ pub mod demo;
 pub mod domain;
 pub mod events;
 pub mod http;
+mod probes;
 pub mod relay;
 pub mod service;
 pub mod store;

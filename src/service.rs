@@ -15,11 +15,11 @@ use crate::domain::Instant;
 use crate::events::Rules;
 use crate::http::auth::Keys;
 use crate::http::{self, AdminOptions, QueryOptions};
-use crate::store::{self, Settled, Store, StoreError};
+use crate::store::{self, Settled, Side, Store, StoreError};
 use crate::stream::{self, Control, StreamError, topics};
-use crate::telemetry::metrics::{BROKER, PrometheusHandle, STORE};
+use crate::telemetry::metrics::{BROKER, PARTITIONS, PrometheusHandle, STORE};
 use crate::telemetry::{Health, metrics};
-use crate::{relay, worker};
+use crate::{probes, relay, worker};
 
 /// How long to wait for a connection to the store.
 const STORE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -87,6 +87,7 @@ pub fn stream_options(config: &Config) -> Result<stream::Options, ConfigError> {
     let options = stream::Options {
         bootstrap_servers: config.bootstrap_servers()?.to_string(),
         group: config.kafka.group.to_string(),
+        group_instance_id: config.kafka.group_instance_id.as_deref().map(str::to_owned),
         properties: config.kafka.properties.iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect(),
         usage_topic: config.topics.usage.to_string(),
         assignments_topic: config.topics.assignments.to_string(),
@@ -127,6 +128,9 @@ impl Service {
         };
         let health = Health::new();
         health.expect(STORE);
+        if roles.has(Role::Worker) {
+            health.expect(PARTITIONS);
+        }
         store.migrate().await?;
         let store_id = store.deployment().await?.store_id;
         health.ok(STORE);
@@ -167,6 +171,16 @@ impl Service {
             let serving = http::serve_query(listener, options, rest.clone());
             running.spawn(async { (READER, serving.await.map_err(|error| error.to_string())) });
         }
+        let mut asking = JoinSet::new();
+        if roles.has(Role::Worker) || roles.has(Role::Relay) {
+            asking.spawn(probes::ask_store(store.clone(), Side::Writing, health.clone()));
+        }
+        if roles.has(Role::Reader) {
+            asking.spawn(probes::ask_store(store.clone(), Side::Reading, health.clone()));
+        }
+        if let Some((stream, _)) = &topics {
+            asking.spawn(probes::ask_brokers(stream.clone(), health.clone()));
+        }
         let mut working = false;
         if let Some((stream, checked)) = topics {
             if roles.has(Role::Worker) {
@@ -196,6 +210,8 @@ impl Service {
         tokio::select! {
             () = stopped => info!("ending"),
             Some(ended) = running.join_next() => result = Err(failure(ended)),
+            // They never end but by a panic, and then health would go on telling what they said last.
+            Some(ended) = asking.join_next() => result = Err(failure(ended.map(|()| (PROBES, Ok(()))))),
         }
         end_worker.stop();
         let ending = async {
@@ -216,12 +232,14 @@ impl Service {
         };
         let result = tokio::time::timeout(FAREWELL, ending).await;
         upkeep.abort();
+        asking.abort_all();
         result.unwrap_or_else(|_| Err(ServiceError::Role(format!("not all ended within {FAREWELL:?}"))))
     }
 }
 
 const ADMIN: &str = "admin server";
 const READER: &str = "reader";
+const PROBES: &str = "probes";
 const WORKER: &str = "worker";
 const RELAY: &str = "relay";
 
@@ -311,6 +329,7 @@ fn worker_options(
             batches: BATCHES,
         },
         stream: stream.clone(),
+        stall_after: config.worker.stall_after.duration(),
         audit_per_second: config.worker.audit_per_second.get(),
         raised: raised.clone(),
         health: health.clone(),

@@ -51,6 +51,8 @@ fn wrong_use_is_exit_code_2() {
         &["config"],
         &["demo", "--for", "0s"],
         &["topics", "create"],
+        &["progress", "accept-gap", "--partition", "1"],
+        &["progress", "accept-gap", "--topic", "t", "--partition=-1"],
         &["topics", "create", "--partitions", "0"],
         &["topics", "create", "--partitions", "4", "--retention", "soon"],
         &["token", "--customer-ids", "1,x"],

@@ -9,9 +9,9 @@ use headroom::domain::{
     BillRun, BillRunRow, CustomerFact, CustomerRow, Date, Partitioner, Reason, RunStatus, StoredRow,
 };
 use headroom::store::{
-    AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, LetterPage, LetterSelection, Offsets, Options,
-    Partitioned, Place, Published, RepairRequest, Repaired, Selection, Settled, Store, StoreError, StoredAhead,
-    connect,
+    AcceptedGap, AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, Gaps, LetterPage, LetterSelection,
+    Offsets, Options, Partitioned, Place, Progress, Published, RepairRequest, Repaired, Selection, Settled, Side,
+    Store, StoreError, StoredAhead, connect,
 };
 use uuid::Uuid;
 
@@ -102,7 +102,8 @@ async fn the_identity_stays(scene: Scene) {
     let again = scene.open();
     assert_eq!(again.deployment().await.unwrap().store_id, first.store_id);
     assert_eq!(again.settle(&settled(9)).await.unwrap(), settled(2), "what is settled stays");
-    again.ping().await.unwrap();
+    again.ping(Side::Writing).await.unwrap();
+    again.ping(Side::Reading).await.unwrap();
 }
 
 async fn one_owner_writes(scene: Scene) {
@@ -229,6 +230,58 @@ async fn closed_runs_are_read_from_their_rows(scene: Scene) {
     assert_eq!(store.take(0).await.unwrap().stored_ahead, []);
 }
 
+async fn a_gap_stays_until_it_is_accepted(scene: Scene) {
+    let store = scene.ready().await;
+    let epoch = store.take(1).await.unwrap().epoch;
+    let letter = |topic: &str, offset: i64| DeadLetterRow {
+        topic: topic.to_owned(),
+        offset,
+        timestamp: None,
+        key: None,
+        value: None,
+        headers: vec![],
+        reason: "unreadable",
+        detail: "why".to_owned(),
+    };
+    let dead_letters = vec![letter("u", 3), letter("u", 4), letter("a", 5)];
+    store.commit(&Commit { dead_letters: dead_letters.clone(), ..commit(1, epoch, 0, 0..0) }).await.unwrap();
+    let usage = Gaps { usage: true, assignments: false };
+    assert!(!store.note_gaps(1, epoch - 1, usage).await.unwrap(), "of an owner that was");
+    assert!(!store.take(1).await.unwrap().gaps.any());
+    let epoch = epoch + 1;
+    assert!(store.note_gaps(1, epoch, usage).await.unwrap());
+    assert!(store.note_gaps(1, epoch, Gaps { usage: false, assignments: true }).await.unwrap());
+    let both = Gaps { usage: true, assignments: true };
+    assert_eq!(store.take(1).await.unwrap().gaps, both, "until it is accepted");
+    let epoch = epoch + 1;
+    let rows = store.progress().await.unwrap();
+    let offsets = Offsets { usage: 1, assignments: 0 };
+    assert_eq!(rows[1], Progress { partition: 1, epoch, offsets, outbox_number: 0, gaps: both });
+    assert_eq!((rows.len(), rows[0].partition, rows[0].gaps), (2, 0, Gaps::default()));
+
+    let offsets = Offsets { usage: 4, assignments: 0 };
+    let gaps = Gaps { usage: false, assignments: true };
+    let accepted = AcceptedGap { partition: 1, epoch, offsets, gaps, topic: "u".to_owned(), next: 4 };
+    assert!(!store.accept_gap(&AcceptedGap { epoch: epoch - 1, ..accepted.clone() }).await.unwrap());
+    assert!(store.accept_gap(&accepted).await.unwrap());
+    assert!(!store.accept_gap(&accepted).await.unwrap(), "once");
+    let fenced = store.commit(&commit(1, epoch, 1, 0..0)).await;
+    assert!(matches!(fenced, Err(CommitError::Fenced(1))), "the owner notices: {fenced:?}");
+    let taken = store.take(1).await.unwrap();
+    assert_eq!((taken.epoch, taken.offsets, taken.gaps), (epoch + 2, offsets, gaps));
+    // The topic may have another record at a place of which there is a dead letter.
+    let again = Commit { dead_letters: vec![letter("u", 4)], ..commit(1, epoch + 2, 4, 0..0) };
+    store.commit(&again).await.unwrap();
+    let page = LetterPage { newest_first: false, after: None, limit: 9 };
+    let letters = store.list_dead_letters(&LetterSelection::default(), &page).await.unwrap();
+    let mut places: Vec<String> = letters.iter().map(|letter| letter.place.to_string()).collect();
+    places.sort();
+    let former = format!("u~{}/1/4", epoch + 1);
+    assert_eq!(places, ["a/1/5", "u/1/3", "u/1/4", &former]);
+    let of_former = letters.iter().find(|letter| letter.place.to_string() == former).unwrap();
+    assert_eq!(of_former.place.topic_now(), "u");
+}
+
 async fn a_newer_schema_is_refused(scene: Scene) {
     scene.ready().await;
     let now = if scene.url.starts_with("sqlite") { "datetime('now')" } else { "now()" };
@@ -341,5 +394,6 @@ on_both!(
     closed_runs_are_read_from_their_rows,
     dead_letters_are_found_and_marked,
     repairs_are_asked_for_and_answered,
+    a_gap_stays_until_it_is_accepted,
     a_newer_schema_is_refused
 );

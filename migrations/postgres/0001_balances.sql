@@ -16,7 +16,9 @@ CREATE TABLE progress (
   epoch              bigint NOT NULL,
   usage_offset       bigint NOT NULL,
   assignments_offset bigint NOT NULL,
-  outbox_number      bigint NOT NULL
+  outbox_number      bigint NOT NULL,
+  usage_gap          boolean NOT NULL DEFAULT false, -- the topic did not have the offset; nobody goes on until that is accepted
+  assignments_gap    boolean NOT NULL DEFAULT false
 ) WITH (fillfactor = 20);
 
 -- Control totals. Sums pass 64 bits.

@@ -16,7 +16,9 @@ CREATE TABLE progress (
   epoch              INTEGER NOT NULL,
   usage_offset       INTEGER NOT NULL,
   assignments_offset INTEGER NOT NULL,
-  outbox_number      INTEGER NOT NULL
+  outbox_number      INTEGER NOT NULL,
+  usage_gap          INTEGER NOT NULL DEFAULT 0, -- the topic did not have the offset; nobody goes on until that is accepted
+  assignments_gap    INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
 -- Control totals. Sums pass 64 bits.

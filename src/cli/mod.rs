@@ -8,6 +8,7 @@ mod explain;
 mod failure;
 mod migrate;
 mod output;
+mod progress;
 mod rebuild;
 mod run;
 mod runtime;
@@ -50,6 +51,9 @@ enum Command {
     /// Look at records that were refused, and put them back
     #[command(subcommand)]
     DeadLetters(dead_letters::Command),
+    /// Look where partitions go on, and let one go on whose position is gone
+    #[command(subcommand)]
+    Progress(progress::Command),
     /// Print a signed token for trying the query out
     Token(token::Args),
     /// Print the control totals as one JSON object
@@ -73,6 +77,7 @@ impl Cli {
             Command::Config(command) => config::run(command, file),
             Command::Topics(command) => topics::run(command, file),
             Command::DeadLetters(command) => dead_letters::run(command, file),
+            Command::Progress(command) => progress::run(command, file),
             Command::Token(args) => token::run(args, file),
             Command::Totals(args) => totals::run(args, file),
             Command::Explain(args) => explain::run(args, file),

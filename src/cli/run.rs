@@ -56,10 +56,14 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
 
 /// The roles, side by side, until a signal or a failure ends them.
 async fn serve(config: Config, roles: Roles, handle: metrics::PrometheusHandle) -> Result<(), Failure> {
-    let stop = stop_signal()?;
+    let mut stop = stop_signal()?;
     let store = store::connect(&store_options(&config)?).map_err(anyhow::Error::from)?;
     let on_kafka = roles.has(Role::Worker) || roles.has(Role::Relay);
     let stream = if on_kafka { Some(stream_options(&config)?) } else { None };
-    let service = Service::prepare(config, roles, store, stream).await.map_err(anyhow::Error::from)?;
+    let service = tokio::select! {
+        prepared = Service::prepare(config, roles, store, stream) => prepared.map_err(anyhow::Error::from)?,
+        // A store that hangs, say; nothing has begun.
+        _ = stop.wait_for(|stop| *stop) => return Ok(()),
+    };
     Ok(service.run(handle, stop).await.map_err(anyhow::Error::from)?)
 }

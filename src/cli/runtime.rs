@@ -1,15 +1,22 @@
 //! The async runtime of a command.
 
 use std::future::Future;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+/// How long threads may take that the work left behind.
+const LEFT_BEHIND: Duration = Duration::from_secs(1);
+
 /// Runs a command's work to its end.
 pub(super) fn block_on<F: Future>(work: F) -> Result<F::Output, anyhow::Error> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("starting threads")?;
-    Ok(runtime.block_on(work))
+    let result = runtime.block_on(work);
+    // A thread that still waits for a broker or a store must not keep the process.
+    runtime.shutdown_timeout(LEFT_BEHIND);
+    Ok(result)
 }
 
 /// Turns true at the first SIGTERM or SIGINT; the second one ends the process at once.
@@ -24,6 +31,7 @@ pub(super) fn stop_signal() -> Result<watch::Receiver<bool>, anyhow::Error> {
                 _ = interrupt.recv() => {}
             }
             if last {
+                eprintln!("headroom: a second signal: ending at once");
                 std::process::exit(1);
             }
             // Whoever waited has ended already then.

@@ -10,12 +10,13 @@ pub(super) enum Form {
 }
 
 /// All keys, in the order of `config/headroom.toml`.
-pub(super) const KEYS: [(&str, Form); 44] = [
+pub(super) const KEYS: [(&str, Form); 46] = [
     ("time_zone", Form::Text),
     ("max_future", Form::Text),
     ("retention", Form::Text),
     ("kafka.bootstrap_servers", Form::Text),
     ("kafka.group", Form::Text),
+    ("kafka.group_instance_id", Form::Text),
     ("kafka.partitioner", Form::Text),
     (PROPERTIES, Form::Toml),
     ("topics.usage", Form::Text),
@@ -52,6 +53,7 @@ pub(super) const KEYS: [(&str, Form); 44] = [
     ("worker.cache_bytes", Form::Text),
     ("worker.replay_pause_ms", Form::Toml),
     ("worker.behind_bytes", Form::Text),
+    ("worker.stall_after", Form::Text),
     ("worker.audit_per_second", Form::Toml),
     ("log.format", Form::Text),
     ("log.level", Form::Text),

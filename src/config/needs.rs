@@ -11,6 +11,8 @@ pub enum Needs {
     Store,
     /// Kafka.
     Kafka,
+    /// Store and Kafka.
+    StoreAndKafka,
     /// The secret that tokens are signed with.
     TokenSecret,
     /// All that these roles use.
@@ -24,6 +26,7 @@ impl Needs {
             Needs::Nothing => Ok(()),
             Needs::Store => config.store_url().map(drop),
             Needs::Kafka => config.bootstrap_servers().map(drop),
+            Needs::StoreAndKafka => config.store_url().and(config.bootstrap_servers().map(drop)),
             Needs::TokenSecret => config.hs256_secret().map(drop),
             Needs::Roles(roles) => {
                 config.store_url()?;

@@ -45,6 +45,8 @@ pub struct Kafka {
     pub bootstrap_servers: Option<Servers>,
     /// The consumer group; the relay's transactional id begins with it.
     pub group: Text,
+    /// The name of this process in the group, kept over its restarts.
+    pub group_instance_id: Option<Text>,
     /// How keys give partitions.
     pub partitioner: Partitioner,
     /// Handed to librdkafka.
@@ -171,6 +173,8 @@ pub struct Worker {
     pub replay_pause_ms: Whole<1, 60_000>,
     /// The most bytes of records that wait with their customers behind, in each partition.
     pub behind_bytes: Size,
+    /// How long a partition may stand still with something to do, though the store answers, before `/health/live` says so.
+    pub stall_after: Span,
     /// Customers whose balances are held against their usage in a second; 0: none.
     pub audit_per_second: Whole<0, 1_000>,
 }
@@ -255,6 +259,7 @@ impl Default for Kafka {
         Kafka {
             bootstrap_servers: None,
             group: good("headroom"),
+            group_instance_id: None,
             partitioner: Partitioner::default(),
             properties: Properties::default(),
         }
@@ -317,6 +322,7 @@ impl Default for Worker {
             cache_bytes: Size::mebibytes(128),
             replay_pause_ms: Whole::new(100),
             behind_bytes: Size::mebibytes(16),
+            stall_after: Span::minutes(2),
             audit_per_second: Whole::new(1),
         }
     }

@@ -167,6 +167,11 @@ impl Span {
         Span(Duration::from_secs(count * 3600))
     }
 
+    /// So many minutes.
+    pub(super) const fn minutes(count: u64) -> Span {
+        Span(Duration::from_secs(count * 60))
+    }
+
     /// As the standard library has it.
     pub const fn duration(self) -> Duration {
         self.0

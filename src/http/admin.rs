@@ -42,16 +42,14 @@ async fn metrics(State(options): State<Arc<AdminOptions>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response()
 }
 
-/// Whether the process works at all; how its parts are is shown, and does not decide it.
+/// Whether another start would not help; parts that are away are shown, and do not decide it.
 async fn live(State(options): State<Arc<AdminOptions>>) -> Response {
-    answer(true, named(options.health.parts()))
+    answer(options.health.is_live(), named(options.health.parts()))
 }
 
 /// Whether every part is well.
 async fn ready(State(options): State<Arc<AdminOptions>>) -> Response {
-    let parts = options.health.parts();
-    let well = parts.values().all(Option::is_none);
-    answer(well, named(parts))
+    answer(options.health.is_ready(), named(options.health.parts()))
 }
 
 /// Each part, and what is wrong with it.

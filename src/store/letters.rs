@@ -14,6 +14,13 @@ pub struct Place {
     pub offset: i64,
 }
 
+impl Place {
+    /// The topic's name on Kafka: places of a topic that was made again since have another here, `<topic>~<epoch>`.
+    pub fn topic_now(&self) -> &str {
+        self.topic.split('~').next().unwrap_or(&self.topic)
+    }
+}
+
 impl std::fmt::Display for Place {
     /// As commands take it: `usage-events/3/120`.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -20,9 +20,9 @@ use async_trait::async_trait;
 
 pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter};
 pub use rows::{
-    AlertRow, AlertsOffset, Behind, BillRunOfPartition, Commit, DeadLetterRow, Deployment, HeldSelection, LedgerKey,
-    LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, RepairRequest, Repaired,
-    ReversalRow, Selection, Settled, StoredAhead, Taken, Unfinished, UsageChange,
+    AcceptedGap, AlertRow, AlertsOffset, Behind, BillRunOfPartition, Commit, DeadLetterRow, Deployment, Gaps,
+    HeldSelection, LedgerKey, LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published, ReadView,
+    RelayState, RepairRequest, Repaired, ReversalRow, Selection, Settled, StoredAhead, Taken, Unfinished, UsageChange,
 };
 pub use snapshot::Snapshot;
 
@@ -50,6 +50,15 @@ pub fn check_url(url: &str) -> Result<(), String> {
         Some("postgres" | "postgresql") => postgres::url::check(url),
         _ => Ok(()),
     }
+}
+
+/// Whose way to the store is meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Side {
+    /// The worker's and the relay's.
+    Writing,
+    /// The reader's, perhaps to a replica.
+    Reading,
 }
 
 /// The store that the URL names. It need not answer yet.
@@ -94,8 +103,8 @@ pub trait Store: Send + Sync + 'static {
     /// than the program is refused.
     async fn migrate(&self) -> Result<(), StoreError>;
 
-    /// Whether it answers.
-    async fn ping(&self) -> Result<(), StoreError>;
+    /// Whether it answers, in less than [`Options::timeout`] or so.
+    async fn ping(&self, side: Side) -> Result<(), StoreError>;
 
     /// The store's identity, and what was settled for it.
     async fn deployment(&self) -> Result<Deployment, StoreError>;
@@ -106,6 +115,17 @@ pub trait Store: Send + Sync + 'static {
 
     /// Takes a partition pair: raises its epoch and says where to go on. From then on no earlier owner can commit.
     async fn take(&self, partition: i32) -> Result<Taken, StoreError>;
+
+    /// Where every partition pair stands, in their order.
+    async fn progress(&self) -> Result<Vec<Progress>, StoreError>;
+
+    /// Notes gaps beside those that are noted already, if the epoch is still the caller's; false when it is not.
+    async fn note_gaps(&self, partition: i32, epoch: i64, gaps: Gaps) -> Result<bool, StoreError>;
+
+    /// Lets a partition pair go on behind a gap, if its epoch is still the one that was looked at; false when it is not.
+    /// Raises the epoch, so that an owner notices. Dead letters of places that the topic has anew stay, under a topic
+    /// that is named `<topic>~<epoch>`.
+    async fn accept_gap(&self, accepted: &AcceptedGap) -> Result<bool, StoreError>;
 
     /// The accounts of these customers of a partition; one for each that is known, in any order.
     async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError>;

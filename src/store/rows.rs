@@ -50,6 +50,69 @@ impl Offsets {
     pub fn later(self, other: Offsets) -> Offsets {
         Offsets { usage: self.usage.max(other.usage), assignments: self.assignments.max(other.assignments) }
     }
+
+    /// Where these stand once a gap is accepted, behind which the first of all that was not there, `first`, becomes `next`:
+    /// what lies in the gap moves over it, and where the topic was made again all begin there.
+    #[must_use]
+    pub(super) fn over_gap(self, first: Offsets, next: Offsets) -> Offsets {
+        let over = |own: i64, first: i64, next: i64| match next.cmp(&first) {
+            std::cmp::Ordering::Equal => own,
+            std::cmp::Ordering::Greater => own.max(next),
+            std::cmp::Ordering::Less => next,
+        };
+        Offsets {
+            usage: over(self.usage, first.usage, next.usage),
+            assignments: over(self.assignments, first.assignments, next.assignments),
+        }
+    }
+}
+
+/// Which of a partition pair's topics did not have the offset to go on from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Gaps {
+    /// usage-events.
+    pub usage: bool,
+    /// assignment-events.
+    pub assignments: bool,
+}
+
+impl Gaps {
+    /// Whether there is one.
+    pub fn any(self) -> bool {
+        self.usage || self.assignments
+    }
+}
+
+/// Where a partition pair stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Which one.
+    pub partition: i32,
+    /// Its owner's.
+    pub epoch: i64,
+    /// Where to go on: the earliest offsets of which a record may not be applied.
+    pub offsets: Offsets,
+    /// The number of the last alert raised.
+    pub outbox_number: i64,
+    /// Why it does not go on.
+    pub gaps: Gaps,
+}
+
+/// A gap of a topic behind which its partition pair may go on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AcceptedGap {
+    /// Which one.
+    pub partition: i32,
+    /// The epoch at which it was looked at.
+    pub epoch: i64,
+    /// Where to go on.
+    pub offsets: Offsets,
+    /// The gaps that stay.
+    pub gaps: Gaps,
+    /// The topic whose gap is accepted, by name.
+    pub topic: String,
+    /// Where to go on there.
+    pub next: i64,
 }
 
 /// A partition pair as its new owner takes it.
@@ -59,6 +122,8 @@ pub struct Taken {
     pub epoch: i64,
     /// Where to go on.
     pub offsets: Offsets,
+    /// Gaps that nobody has accepted.
+    pub gaps: Gaps,
     /// The number of the last alert raised.
     pub outbox_number: i64,
     /// Control totals so far.

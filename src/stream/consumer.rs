@@ -16,7 +16,8 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::group::{Decision, Group, pairs};
-use super::{Control, Input, Notices, Options, Sink, Start, StreamError, client};
+use super::topics::{self, missing};
+use super::{Control, Gap, Input, Notices, Options, Sink, Start, StreamError, client};
 
 /// How many records are taken from a queue before the next one's turn.
 const VISIT: usize = 500;
@@ -44,8 +45,7 @@ const LASTED: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 ///
-/// A wrong property, a position that the topic does not hold, topics that do not go together, or a client that is
-/// broken for good. The partitions were given back to the sink then.
+/// A wrong property, topics that do not go together, or a client that is broken for good. The partitions were given back to the sink then.
 pub fn consume(
     options: &Options,
     partitions: i32,
@@ -85,6 +85,8 @@ struct Queue {
 /// One membership of the group.
 struct Member<'a, S> {
     options: &'a Options,
+    /// Partitions of each topic.
+    count: i32,
     sink: &'a mut S,
     notices: &'a dyn Notices,
     /// Given to the sink and not taken back; `None` between assignments.
@@ -92,6 +94,8 @@ struct Member<'a, S> {
     queues: Vec<Queue>,
     // Queues hold the consumer, so they go before it.
     consumer: Arc<BaseConsumer<Group>>,
+    /// Whether to join again, since a position was not there and the brokers did not say what is.
+    astray: bool,
     away: bool,
     probed: Instant,
     told: Instant,
@@ -113,11 +117,13 @@ impl<'a, S: Sink> Member<'a, S> {
         let now = Instant::now();
         Ok(Member {
             options,
+            count: partitions,
             sink,
             notices,
             partitions: None,
             queues: Vec::new(),
             consumer: Arc::new(consumer),
+            astray: false,
             away: false,
             probed: now,
             told: now,
@@ -126,11 +132,11 @@ impl<'a, S: Sink> Member<'a, S> {
 
     /// Consumes until it is to stop or to join again.
     fn run(&mut self, control: &Control) -> Result<(), StreamError> {
-        while !control.stopping() && !control.take_rejoin() {
+        while !control.stopping() && !control.take_rejoin() && !self.astray {
             if !self.serve()? {
                 return Ok(());
             }
-            let given = self.look_into_queues()?;
+            let given = self.look_into_queues();
             self.sink.round();
             self.tell();
             if self.away {
@@ -182,6 +188,7 @@ impl<'a, S: Sink> Member<'a, S> {
     /// Begins with the partitions that the group gave. False: the sink could not take them.
     fn take(&mut self, list: &[(String, i32)]) -> Result<bool, StreamError> {
         self.give_back();
+        self.count_partitions()?;
         let partitions = pairs(self.options, list)?;
         tracing::info!(group = self.options.group, ?partitions, "partitions assigned");
         self.partitions = Some(partitions.clone());
@@ -218,6 +225,31 @@ impl<'a, S: Sink> Member<'a, S> {
         Ok(true)
     }
 
+    /// That the topics have as many partitions as they had at the start: a rebalance comes of it when they have not.
+    fn count_partitions(&self) -> Result<(), StreamError> {
+        for topic in [&self.options.usage_topic, &self.options.assignments_topic] {
+            let answer = match self.consumer.fetch_metadata(Some(topic), ASK) {
+                Ok(answer) => answer,
+                Err(error) => {
+                    tracing::warn!("how many partitions topic {topic} has is not known now: {error}");
+                    continue;
+                }
+            };
+            match topics::counted(&answer, topic)? {
+                Some(count) if count == self.count => {}
+                Some(count) => {
+                    return Err(StreamError::Topic(format!(
+                        "topic {topic} has {count} partitions now, but the store was made with {}: which customer is on \
+                         which partition depends on it; set it back, or begin with an empty store",
+                        self.count
+                    )));
+                }
+                None => return Err(missing(topic, &self.options.bootstrap_servers)),
+            }
+        }
+        Ok(())
+    }
+
     /// Gives all partitions back to the sink.
     fn give_back(&mut self) {
         if let Some(partitions) = self.partitions.take() {
@@ -229,7 +261,7 @@ impl<'a, S: Sink> Member<'a, S> {
     }
 
     /// Takes from each queue what the sink has room for. Returns how many records came.
-    fn look_into_queues(&mut self) -> Result<usize, StreamError> {
+    fn look_into_queues(&mut self) -> usize {
         let mut given = 0;
         for queue in &mut self.queues {
             for _ in 0..self.sink.room(queue.partition, queue.input).min(VISIT) {
@@ -249,12 +281,16 @@ impl<'a, S: Sink> Member<'a, S> {
                     Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
                         let topic = self.options.topic(queue.input);
                         let held = self.consumer.fetch_watermarks(topic, queue.partition, ASK).ok();
-                        return Err(StreamError::NoOffset {
-                            topic: topic.to_owned(),
-                            partition: queue.partition,
-                            offset: queue.next,
-                            held,
-                        });
+                        let Queue { input, partition, next, .. } = *queue;
+                        let gap = Gap { input, topic: topic.to_owned(), partition, next, held };
+                        // Even if the topic has the offset by now: then it is another record's.
+                        if gap.held.is_some() {
+                            self.sink.gap(gap);
+                        } else {
+                            tracing::warn!("{error}; {gap}; joining the group again");
+                            self.astray = true;
+                        }
+                        break;
                     }
                     Some(Err(error)) => {
                         let why =
@@ -270,7 +306,7 @@ impl<'a, S: Sink> Member<'a, S> {
         if given > 0 {
             self.back();
         }
-        Ok(given)
+        given
     }
 
     /// Once a second: what is committed to Kafka, and the exact position of idle ends to the sink.

@@ -1,4 +1,4 @@
-//! Where the input topics end, for lag.
+//! Where the input topics begin and end, for lag and for gaps.
 
 use std::time::Duration;
 
@@ -27,6 +27,15 @@ impl Ends {
     /// The offsets after the last records that a read_committed reader is given, of these partition pairs and in their
     /// order. Blocks for up to five seconds.
     pub fn of(&self, partitions: &[i32]) -> Result<Vec<Start>, StreamError> {
+        self.at(partitions, Offset::End)
+    }
+
+    /// The offsets of the first records that are there. Blocks for up to five seconds.
+    pub fn begins(&self, partitions: &[i32]) -> Result<Vec<Start>, StreamError> {
+        self.at(partitions, Offset::Beginning)
+    }
+
+    fn at(&self, partitions: &[i32], place: Offset) -> Result<Vec<Start>, StreamError> {
         if partitions.is_empty() {
             return Ok(Vec::new());
         }
@@ -34,24 +43,24 @@ impl Ends {
         let mut list = TopicPartitionList::new();
         for topic in topics {
             for partition in partitions {
-                list.add_partition_offset(topic, *partition, Offset::End).map_err(|error| self.fault(&error))?;
+                list.add_partition_offset(topic, *partition, place).map_err(|error| self.fault(&error))?;
             }
         }
         let answer = self.reader.offsets_for_times(list, ASK);
         client::serve(&self.reader);
         let answer = answer.map_err(|error| self.fault(&error))?;
-        let end = |topic: &str, partition: i32| -> Result<i64, StreamError> {
-            let element = answer.find_partition(topic, partition).ok_or_else(|| no_end(topic, partition))?;
+        let offset = |topic: &str, partition: i32| -> Result<i64, StreamError> {
+            let element = answer.find_partition(topic, partition).ok_or_else(|| untold(topic, partition))?;
             element.error().map_err(|error| self.fault(&error))?;
             match element.offset() {
                 Offset::Offset(offset) => Ok(offset),
-                _ => Err(no_end(topic, partition)),
+                _ => Err(untold(topic, partition)),
             }
         };
         partitions
             .iter()
             .map(|&partition| {
-                let [usage, assignments] = topics.map(|topic| end(topic, partition));
+                let [usage, assignments] = topics.map(|topic| offset(topic, partition));
                 Ok(Start { partition, usage: usage?, assignments: assignments? })
             })
             .collect()
@@ -59,7 +68,7 @@ impl Ends {
 
     fn fault(&self, error: &rdkafka::error::KafkaError) -> StreamError {
         client::request_fault(
-            "asking where the topics end",
+            "asking what the topics hold",
             error,
             self.reader.context(),
             &self.options.bootstrap_servers,
@@ -67,6 +76,6 @@ impl Ends {
     }
 }
 
-fn no_end(topic: &str, partition: i32) -> StreamError {
-    StreamError::Away(format!("topic {topic}, partition {partition}: the broker did not say where it ends"))
+fn untold(topic: &str, partition: i32) -> StreamError {
+    StreamError::Away(format!("topic {topic}, partition {partition}: the broker did not say what it holds"))
 }

@@ -10,8 +10,10 @@ mod control;
 pub mod embedded;
 mod ends;
 pub mod feeder;
+mod gap;
 mod group;
 mod options;
+mod probe;
 pub mod producer;
 pub mod record;
 pub mod sender;
@@ -22,7 +24,9 @@ mod watchdog;
 pub use consumer::consume;
 pub use control::Control;
 pub use ends::Ends;
+pub use gap::Gap;
 pub use options::Options;
+pub use probe::Probe;
 pub use sink::{Sink, Start};
 
 /// Which of a partition pair's two topics.
@@ -54,32 +58,7 @@ pub enum StreamError {
     /// A topic is not there, or is not as it must be.
     #[error("{0}")]
     Topic(String),
-    /// The topic does not hold the offset to go on from: it was cut off by retention, or the topic was made anew.
-    #[error("topic {topic}, partition {partition}: offset {offset}, where to go on, is not there{}", Held(held))]
-    NoOffset {
-        /// The topic, by name.
-        topic: String,
-        /// The partition.
-        partition: i32,
-        /// The next offset to consume.
-        offset: i64,
-        /// The first offset that the partition holds and the one after its last, where the broker told them.
-        held: Option<(i64, i64)>,
-    },
     /// Trying again does not help.
     #[error("kafka: {0}")]
     Failed(String),
-}
-
-/// What a partition holds, as the end of a sentence.
-struct Held<'a>(&'a Option<(i64, i64)>);
-
-impl std::fmt::Display for Held<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.0 {
-            Some((low, high)) if low == high => write!(f, "; the partition is empty and goes on at {high}"),
-            Some((low, high)) => write!(f, "; the partition holds {low} to {}", high - 1),
-            None => Ok(()),
-        }
-    }
 }

@@ -21,6 +21,7 @@ const FIXED: &[(&str, &str)] = &[
     ("bootstrap.servers", "it is set by kafka.bootstrap_servers"),
     ("metadata.broker.list", "it is set by kafka.bootstrap_servers"),
     ("group.id", "it is set by kafka.group"),
+    ("group.instance.id", "it is set by kafka.group_instance_id"),
     ("transactional.id", "it is made from kafka.group"),
     ("transaction.timeout.ms", "the relay's own timeouts go with it"),
     ("enable.auto.commit", "positions are kept in the store"),
@@ -49,6 +50,8 @@ pub struct Options {
     pub bootstrap_servers: String,
     /// The consumer group; the relay's transactional id is made from it too.
     pub group: String,
+    /// The name of this process in the group, kept over its restarts; without one it is a stranger each time.
+    pub group_instance_id: Option<String>,
     /// Handed to librdkafka: `security.protocol`, `sasl.*`, `ssl.*` and what else is not fixed. Holds secrets.
     pub properties: BTreeMap<String, String>,
     /// The topic of usage events.
@@ -69,7 +72,7 @@ impl Options {
     }
 
     /// The topic of an input.
-    pub(super) fn topic(&self, input: Input) -> &str {
+    pub fn topic(&self, input: Input) -> &str {
         match input {
             Input::Usage => &self.usage_topic,
             Input::Assignments => &self.assignments_topic,
@@ -99,6 +102,9 @@ impl Options {
             .set("group.id", &self.group)
             .set("auto.offset.reset", "error")
             .set("partition.assignment.strategy", "range");
+        if let Some(name) = &self.group_instance_id {
+            config.set("group.instance.id", name);
+        }
         // The bounds are for each queue, and each partition of each topic has a queue of its own. A fetch may go over
         // the bound by its own size, so each has half of the share.
         let queues = 2 * u64::try_from(partitions.max(1)).expect("at least 1");
@@ -115,6 +121,8 @@ impl Options {
                 // A partition whose queue was full when the last fetch went out waits for that fetch to come back.
                 ("fetch.wait.max.ms", "100".into()),
                 ("check.crcs", "true".into()),
+                // A topic that is gone, or has more partitions, shows within that time.
+                ("topic.metadata.refresh.interval.ms", "5000".into()),
                 // After a kill the group waits this long; 6 s is the least that brokers allow by default.
                 ("session.timeout.ms", "6000".into()),
                 ("heartbeat.interval.ms", "1000".into()),
@@ -205,6 +213,7 @@ mod tests {
         Options {
             bootstrap_servers: "127.0.0.1:9092".into(),
             group: "headroom".into(),
+            group_instance_id: None,
             properties: properties.iter().map(|(name, value)| ((*name).into(), (*value).into())).collect(),
             usage_topic: "usage-events".into(),
             assignments_topic: "assignment-events".into(),

@@ -2,7 +2,7 @@
 
 use rdkafka::message::BorrowedMessage;
 
-use super::Input;
+use super::{Gap, Input};
 
 /// Where to go on with a partition pair: the next offset of each topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +35,9 @@ pub trait Sink: Send + 'static {
     /// Everything before `offset` was given, and a read_committed reader is at the end there. May come again with a
     /// higher offset and no record between, when only transactions' markers are.
     fn at_end(&mut self, partition: i32, input: Input, offset: i64);
+
+    /// The topic does not hold the position to go on from. From now on there must be no room for the partition pair.
+    fn gap(&mut self, gap: Gap);
 
     /// Every queue was looked into once: hands batches over.
     fn round(&mut self);

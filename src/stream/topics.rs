@@ -135,12 +135,12 @@ async fn make(options: &Options, shape: &Shape, topics: &[(&String, i32)]) -> Re
 
 /// The number of partitions of a topic that must be there.
 pub(super) fn partitions(options: &Options, reader: &Reader, topic: &str) -> Result<i32, StreamError> {
-    count(options, reader, topic)?.ok_or_else(|| {
-        StreamError::Topic(format!(
-            "topic {topic} is not there at {}: make it with `headroom topics create`",
-            options.bootstrap_servers
-        ))
-    })
+    count(options, reader, topic)?.ok_or_else(|| missing(topic, &options.bootstrap_servers))
+}
+
+/// A topic that is not there.
+pub(super) fn missing(topic: &str, servers: &str) -> StreamError {
+    StreamError::Topic(format!("topic {topic} is not there at {servers}: make it with `headroom topics create`"))
 }
 
 /// What the brokers know of a topic. Ends early when they refuse us, which librdkafka would try again and again.
@@ -169,6 +169,11 @@ fn count(options: &Options, reader: &Reader, topic: &str) -> Result<Option<i32>,
             &options.bootstrap_servers,
         )
     })?;
+    counted(&answer, topic)
+}
+
+/// The number of a topic's partitions, as the brokers answered; `None` when there is no such topic.
+pub(super) fn counted(answer: &Metadata, topic: &str) -> Result<Option<i32>, StreamError> {
     let Some(found) = answer.topics().iter().find(|found| found.name() == topic) else { return Ok(None) };
     match found.error() {
         Some(RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART) => Ok(None),

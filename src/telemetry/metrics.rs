@@ -29,6 +29,8 @@ pub const AUDIT_CUSTOMERS: &str = "headroom_audit_customers_total";
 pub const AUDIT_DRIFT: &str = "headroom_audit_drift_total";
 /// Gauge: records yet to apply, by `topic` and `partition`.
 pub const LAG: &str = "headroom_lag_records";
+/// Gauge: 1 for a `topic` and `partition` whose position is not there, so that its partition pair stopped, else 0.
+pub const STOPPED: &str = "headroom_partition_stopped";
 /// Gauge: alerts not yet published; of the active relay only.
 pub const OUTBOX: &str = "headroom_outbox_alerts";
 /// Gauge: usage events held and not reversed, of the partitions owned here.
@@ -50,6 +52,8 @@ pub const HTTP_DURATION: &str = "headroom_http_request_duration_seconds";
 pub const STORE: &str = "store";
 /// The broker, as a `part`.
 pub const BROKER: &str = "broker";
+/// The partitions of the worker, as a `part` of the health.
+pub const PARTITIONS: &str = "partitions";
 
 /// 1 ms to 10 s.
 const COMMIT_DURATION_BOUNDS: [f64; 13] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
@@ -149,6 +153,11 @@ fn describe() {
         "Buckets and usage events stored otherwise than a plain fold gives them."
     );
     describe_gauge!(LAG, Unit::Count, "Records yet to apply, by topic and partition.");
+    describe_gauge!(
+        STOPPED,
+        Unit::Count,
+        "1 while a partition stands still since the topic does not have its position, else 0."
+    );
     describe_gauge!(OUTBOX, Unit::Count, "Alerts not yet published, from the active relay only.");
     describe_gauge!(
         BEHIND,
@@ -234,6 +243,7 @@ mod tests {
         metrics::with_local_recorder(&recorder, || {
             register(Roles::ALL, &Topics::default());
             gauge!(LAG, "topic" => "usage-events", "partition" => "0").set(7.0);
+            gauge!(STOPPED, "topic" => "usage-events", "partition" => "0").set(0.0);
             histogram!(FRESHNESS).record(0.25);
         });
         let mut promtool = Command::new("promtool")

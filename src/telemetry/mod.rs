@@ -4,4 +4,4 @@ pub mod health;
 pub mod logging;
 pub mod metrics;
 
-pub use health::Health;
+pub use health::{Health, Reporter};

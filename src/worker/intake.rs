@@ -15,16 +15,21 @@ use rdkafka::message::BorrowedMessage;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::batch::{Batch, Input};
 use super::partition::{Context, Partition};
-use super::task::{Shared, TaskEnd, Tools, Work, work};
+use super::task::{Shared, Tools, Work, work};
 use crate::events::Record;
-use crate::store::Offsets;
-use crate::stream::{self, Sink, Start};
+use crate::store::{Gaps, Offsets};
+use crate::stream::{self, Ends as TopicEnds, Gap, Sink, Start};
+use crate::telemetry::Reporter;
+use crate::telemetry::metrics::PARTITIONS;
 
-/// How long a task may take to finish what it has in hand when its partition is taken away.
+/// How long the store may take to give a partition. The group waits for the first one that it does not give, no longer.
+const TAKE: Duration = Duration::from_secs(10);
+/// How long tasks may take to finish what they have in hand when their partitions are taken away.
 const FAREWELL: Duration = Duration::from_secs(5);
 
 /// Limits of batches.
@@ -48,13 +53,24 @@ pub(super) type Ends = [Option<(i64, i64)>; 2];
 #[derive(Clone)]
 pub(super) struct Watched {
     pub(super) shared: Arc<Shared>,
-    pub(super) queue: mpsc::Sender<Work>,
+    /// Whoever watches must not keep the task from ending.
+    pub(super) queue: mpsc::WeakSender<Work>,
     pub(super) ends: Arc<Mutex<Ends>>,
+}
+
+impl Watched {
+    /// Gives work to the task. A full queue means a busy one, and one that is gone has ended; both are told again.
+    pub(super) fn give(&self, work: Work) {
+        if let Some(queue) = self.queue.upgrade() {
+            let _ = queue.try_send(work);
+        }
+    }
 }
 
 /// One partition pair, as the consumer thread sees it.
 struct Slot {
     watched: Watched,
+    queue: mpsc::Sender<Work>,
     task: JoinHandle<Option<Partition>>,
     open: Batch,
     given: [i64; 2],
@@ -71,6 +87,8 @@ pub(super) struct Intake {
     pub(super) runtime: Handle,
     pub(super) owned: Owned,
     pub(super) tools: Tools,
+    /// Says whether the partitions that the group gave could be taken.
+    reporter: Reporter,
     slots: BTreeMap<i32, Slot>,
     /// What is known of partitions that others may have now, in case they come back.
     resting: BTreeMap<i32, Partition>,
@@ -85,27 +103,64 @@ impl Intake {
         tools: Tools,
     ) -> Intake {
         let runtime = Handle::current();
+        let reporter = context.health.reporter(PARTITIONS);
+        reporter.fault("the group has not given any yet");
         let (slots, resting) = (BTreeMap::new(), BTreeMap::new());
-        Intake { context, limits, stream, runtime, owned, tools, slots, resting }
+        Intake { context, limits, stream, runtime, owned, tools, reporter, slots, resting }
     }
 
     /// Takes a partition pair from the store and starts its task.
     fn start(&mut self, partition: i32) -> Result<Start, String> {
-        let taken = self.runtime.block_on(self.context.store.take(partition)).map_err(|error| error.to_string())?;
+        let taking = async { tokio::time::timeout(TAKE, self.context.store.take(partition)).await };
+        let taken = self.runtime.block_on(taking).map_err(|_| format!("the store did not answer within {TAKE:?}"));
+        let taken = taken
+            .and_then(|taken| taken.map_err(|error| error.to_string()))
+            .map_err(|why| format!("partition {partition} cannot be taken: {why}"))?;
         let Offsets { usage, assignments } = taken.read_from();
         let rested = self.resting.remove(&partition).and_then(|mut rested| rested.resume(&taken).then_some(rested));
         let kept = if rested.is_some() { ", with the accounts in memory" } else { "" };
         info!("partition {partition}: taken with epoch {}, from offsets {usage} and {assignments}{kept}", taken.epoch);
+        let gaps = taken.gaps;
         let owned = rested.unwrap_or_else(|| Partition::new(self.context.clone(), partition, taken));
         let shared = Arc::new(Shared::new(&owned));
+        self.stop_at_known_gaps(&shared, gaps);
         let (queue, waiting) = mpsc::channel(4);
         let task = self.runtime.spawn(work(owned, waiting, shared.clone(), self.tools.clone()));
-        let watched = Watched { shared, queue, ends: Arc::default() };
+        let watched = Watched { shared, queue: queue.downgrade(), ends: Arc::default() };
         lock(&self.owned).insert(partition, watched.clone());
         let open = Batch::new(partition);
         let (given, told) = ([usage, assignments], Offsets { usage, assignments });
-        self.slots.insert(partition, Slot { watched, task, open, given, facts_until: None, told });
+        self.slots.insert(partition, Slot { watched, queue, task, open, given, facts_until: None, told });
         Ok(Start { partition, usage, assignments })
+    }
+
+    /// Stops at the gaps that the store knows and nobody has accepted.
+    fn stop_at_known_gaps(&self, shared: &Shared, gaps: Gaps) {
+        if !gaps.any() {
+            return;
+        }
+        let (partition, next) = (shared.partition, shared.committed());
+        let held = TopicEnds::new(&self.stream)
+            .and_then(|ends| Ok((ends.begins(&[partition])?, ends.of(&[partition])?)))
+            .inspect_err(|error| warn!("partition {partition}: what its topics hold is not known now: {error}"))
+            .ok();
+        let held = held.as_ref().and_then(|(begins, ends)| Some((begins.first()?, ends.first()?)));
+        let of = |gap: bool, input, next, held| {
+            let topic = self.stream.topic(input).to_owned();
+            gap.then_some(Gap { input, topic, partition, next, held })
+        };
+        let gaps = [
+            of(gaps.usage, stream::Input::Usage, next.usage, held.map(|(b, e)| (b.usage, e.usage))),
+            of(
+                gaps.assignments,
+                stream::Input::Assignments,
+                next.assignments,
+                held.map(|(b, e)| (b.assignments, e.assignments)),
+            ),
+        ];
+        for gap in gaps.iter().flatten() {
+            shared.stop_at(gap, true);
+        }
     }
 
     /// Lets usage wait until the reference facts that are there now are read: usage that meets its assignments need not
@@ -126,29 +181,34 @@ impl Intake {
         }
     }
 
-    /// Ends a partition's task, and keeps what it knows for the case that the partition comes back.
-    fn end(&mut self, partition: i32) {
-        let Some(slot) = self.slots.remove(&partition) else { return };
-        lock(&self.owned).remove(&partition);
-        if !slot.open.is_empty() {
-            self.tools.batches.fetch_sub(1, Ordering::AcqRel);
-        }
-        let Slot { watched, mut task, .. } = slot;
-        drop(watched);
-        match self.runtime.block_on(async { tokio::time::timeout(FAREWELL, &mut task).await }) {
-            Ok(Ok(Some(rested))) => {
-                self.resting.insert(partition, rested);
-            }
-            // It ended by an error that it has told already.
-            Ok(Ok(None)) => {}
-            Ok(Err(panic)) => {
-                // Nobody listens only while the whole worker ends.
-                let _ =
-                    self.tools.ended.send(TaskEnd::Fatal(format!("partition {partition}: its task failed: {panic}")));
-            }
-            Err(_) => {
-                warn!("partition {partition}: its batch was not done in {FAREWELL:?}; whoever takes it does it again");
-                task.abort();
+    /// Ends the tasks of partitions, side by side, and keeps what they know for the case that the partitions come back.
+    fn end(&mut self, partitions: &[i32]) {
+        // A task ends when nobody can give it work any more.
+        let tasks: Vec<(i32, JoinHandle<Option<Partition>>)> = partitions
+            .iter()
+            .filter_map(|partition| {
+                let slot = self.slots.remove(partition)?;
+                lock(&self.owned).remove(partition);
+                if !slot.open.is_empty() {
+                    self.tools.batches.fetch_sub(1, Ordering::AcqRel);
+                }
+                Some((*partition, slot.task))
+            })
+            .collect();
+        let until = Instant::now() + FAREWELL;
+        for (partition, mut task) in tasks {
+            match self.runtime.block_on(async { tokio::time::timeout_at(until, &mut task).await }) {
+                Ok(Ok(Some(rested))) => {
+                    self.resting.insert(partition, rested);
+                }
+                // It ended by an error or a panic that it has told already.
+                Ok(Ok(None) | Err(_)) => {}
+                Err(_) => {
+                    warn!(
+                        "partition {partition}: its batch was not done in {FAREWELL:?}; whoever takes it does it again"
+                    );
+                    task.abort();
+                }
             }
         }
     }
@@ -161,20 +221,23 @@ impl Intake {
 
 impl Sink for Intake {
     fn assigned(&mut self, partitions: &[i32]) -> Result<Vec<Start>, String> {
-        let starts = partitions.iter().map(|partition| self.start(*partition)).collect::<Result<Vec<Start>, _>>()?;
+        let starts = partitions.iter().map(|partition| self.start(*partition)).collect::<Result<Vec<Start>, _>>();
+        let starts = starts.inspect_err(|why| self.reporter.fault(why))?;
         self.facts_first(partitions);
+        self.reporter.ok();
         Ok(starts)
     }
 
     fn revoked(&mut self, partitions: &[i32]) {
-        for partition in partitions {
-            self.end(*partition);
-        }
+        self.end(partitions);
     }
 
     fn room(&self, partition: i32, input: stream::Input) -> usize {
         let Some(slot) = self.slots.get(&partition) else { return 0 };
         if input == stream::Input::Usage && slot.facts_until.is_some() {
+            return 0;
+        }
+        if slot.watched.shared.stop().is_some() {
             return 0;
         }
         if slot.open.size() >= self.limits.bytes || (slot.open.is_empty() && self.batches_left() == 0) {
@@ -220,6 +283,11 @@ impl Sink for Intake {
         lock(&slot.watched.ends)[input as usize] = Some((offset, slot.given[input as usize]));
     }
 
+    fn gap(&mut self, gap: Gap) {
+        let Some(slot) = self.slots.get(&gap.partition) else { return };
+        slot.watched.shared.stop_at(&gap, false);
+    }
+
     fn round(&mut self) {
         for slot in self.slots.values_mut() {
             if slot.open.is_empty() {
@@ -231,7 +299,7 @@ impl Sink for Intake {
             if in_hand == 0 || (full && in_hand == 1) {
                 let batch = std::mem::replace(&mut slot.open, Batch::new(slot.watched.shared.partition));
                 slot.watched.shared.hand_over();
-                if slot.watched.queue.try_send(Work::Batch(Box::new(batch))).is_err() {
+                if slot.queue.try_send(Work::Batch(Box::new(batch))).is_err() {
                     // The task has ended by an error; whoever takes the partition reads these records again.
                     self.tools.batches.fetch_sub(1, Ordering::AcqRel);
                 }

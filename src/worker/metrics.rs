@@ -107,6 +107,12 @@ impl Metrics {
         }
     }
 
+    /// The gauge of whether a partition stands still since its position is not there.
+    pub(super) fn stopped(&self, input: Input, partition: i32) -> Gauge {
+        let topic = self.topics[input as usize].clone();
+        gauge!(names::STOPPED, "topic" => topic, "partition" => partition.to_string())
+    }
+
     /// The gauge of a partition's lag.
     pub(super) fn lag(&self, input: Input, partition: i32) -> Gauge {
         let topic = self.topics[input as usize].clone();

@@ -158,6 +158,11 @@ impl Partition {
         own
     }
 
+    /// The epoch at which it was taken.
+    pub fn epoch(&self) -> i64 {
+        self.epoch
+    }
+
     /// Its number.
     pub fn number(&self) -> i32 {
         self.partition

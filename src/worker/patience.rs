@@ -7,6 +7,7 @@ use tracing::{info, warn};
 
 use super::partition::Context;
 use crate::store::{CommitError, StoreError};
+use crate::telemetry::Reporter;
 use crate::telemetry::metrics::STORE;
 
 /// The first and the longest pause between two tries.
@@ -45,16 +46,16 @@ impl Context {
     {
         let mut pause = PAUSE.0;
         let mut waiting: Option<(Instant, Instant)> = None;
+        let mut reporter: Option<Reporter> = None;
         loop {
             let result = operation().await;
             let Some(line) = result.as_ref().err().and_then(Passing::passing) else {
                 if let Some((since, _)) = waiting {
                     info!("the store answers again after {:.1} s", since.elapsed().as_secs_f32());
-                    self.health.ok(STORE);
                 }
                 return result;
             };
-            self.health.fault(STORE, &line);
+            reporter.get_or_insert_with(|| self.health.reporter(STORE)).fault(&line);
             let now = Instant::now();
             let (since, said) = waiting.unwrap_or((now, now));
             if waiting.is_none() || said.elapsed() > SAY {

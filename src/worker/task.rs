@@ -1,8 +1,8 @@
 //! The task of one partition pair: batches in, one commit each, one after the other.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant as Clock;
 
 use tokio::sync::mpsc::error::TryRecvError;
@@ -13,6 +13,7 @@ use super::batch::{Batch, Input};
 use super::intake::lock;
 use super::metrics::Metrics;
 use super::partition::{Applied, Partition};
+use super::stop::Stop;
 use crate::domain::BillRunRow;
 use crate::store::{CommitError, Offsets, RepairRequest};
 use crate::stream::Control;
@@ -21,6 +22,10 @@ use crate::stream::Control;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) partition: i32,
+    /// At which it was taken.
+    pub(super) epoch: i64,
+    /// Why no more records are taken, if so.
+    stop: Mutex<Option<Stop>>,
     /// Batches handed over that are not committed yet.
     in_hand: AtomicUsize,
     committed: [AtomicI64; 2],
@@ -28,6 +33,8 @@ pub(super) struct Shared {
     held: AtomicI64,
     /// Customers behind.
     behind: AtomicUsize,
+    /// Steps of catching up taken.
+    steps: AtomicU64,
     /// The versions of the bill runs applied, by their ids.
     runs: Mutex<BTreeMap<i64, i64>>,
 }
@@ -37,14 +44,22 @@ impl Shared {
         let offsets = partition.offsets();
         let shared = Shared {
             partition: partition.number(),
+            epoch: partition.epoch(),
+            stop: Mutex::default(),
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
             held: AtomicI64::new(0),
             behind: AtomicUsize::new(0),
+            steps: AtomicU64::new(0),
             runs: Mutex::default(),
         };
         shared.note(partition);
         shared
+    }
+
+    /// Why no more records are taken, if so.
+    pub(super) fn stop(&self) -> MutexGuard<'_, Option<Stop>> {
+        lock(&self.stop)
     }
 
     /// How many batches the task has in hand.
@@ -68,6 +83,11 @@ impl Shared {
     /// How much usage is held and not reversed.
     pub(super) fn held(&self) -> i64 {
         self.held.load(Ordering::Acquire)
+    }
+
+    /// How many steps of catching up were taken: a partition may move by those alone.
+    pub(super) fn steps(&self) -> u64 {
+        self.steps.load(Ordering::Acquire)
     }
 
     /// How many customers are behind.
@@ -138,6 +158,7 @@ pub(super) async fn work(
     shared: Arc<Shared>,
     tools: Tools,
 ) -> Option<Partition> {
+    let _watching = PanicWatch { partition: shared.partition, ended: tools.ended.clone() };
     loop {
         // Rows of a closing bill run are stored, and customers behind catch up, when there is nothing else to do and
         // after each batch.
@@ -188,6 +209,22 @@ pub(super) async fn work(
     Some(partition)
 }
 
+/// Takes the process down when its partition's task panics: else nobody would read the partition any more.
+struct PanicWatch {
+    partition: i32,
+    ended: mpsc::UnboundedSender<TaskEnd>,
+}
+
+impl Drop for PanicWatch {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let line = format!("partition {}: its task panicked; the lines above say where", self.partition);
+            // Nobody listens only while the whole worker ends.
+            let _ = self.ended.send(TaskEnd::Fatal(line));
+        }
+    }
+}
+
 /// Lets a customer behind catch up for a pause; `None` when that failed and the task must end.
 async fn catch_up(partition: &mut Partition, shared: &Shared, tools: &Tools) -> Option<()> {
     let began = Clock::now();
@@ -196,6 +233,7 @@ async fn catch_up(partition: &mut Partition, shared: &Shared, tools: &Tools) -> 
             if let Some((batch, applied)) = caught_up {
                 committed(partition, &batch, &applied, began, tools);
             }
+            shared.steps.fetch_add(1, Ordering::AcqRel);
             shared.note(partition);
             Some(())
         }

@@ -1,33 +1,42 @@
-//! Beside the worker's way: lag, and bill runs on their way from their home partitions to all others.
+//! Beside the worker's way: lag, partitions that stand still, and bill runs on their way from their home partitions to
+//! all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
-use tracing::debug;
+use tracing::{debug, error, info};
 
 use super::batch::Input;
 use super::intake::{Owned, Watched, lock};
 use super::metrics::Metrics;
 use super::partition::Context;
+use super::stall::{Look, Stalls};
 use super::task::Work;
 use crate::domain::BillRunRow;
-use crate::stream::{self, Ends, Start};
+use crate::store::StoreError;
+use crate::stream::{self, Control, Ends, Start};
 use crate::telemetry::{Health, metrics as names};
 
 /// How often it looks, unless it is told of a bill run.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How long it waits for the store.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is watched, and who is told.
 pub(super) struct Watch {
     pub(super) context: Arc<Context>,
     pub(super) stream: stream::Options,
+    /// Asked to join the group again when a gap was accepted.
+    pub(super) control: Control,
     pub(super) owned: Owned,
     /// Told when a bill run came in here.
     pub(super) bill_runs: Arc<Notify>,
     pub(super) metrics: Arc<Metrics>,
+    /// How long a partition may stand still with something to do.
+    pub(super) stall_after: Duration,
     pub(super) health: Health,
 }
 
@@ -35,7 +44,9 @@ impl Watch {
     /// Watches until it is aborted.
     pub(super) async fn run(self) {
         let mut shown: BTreeSet<i32> = BTreeSet::new();
+        let mut runs: Arc<Vec<BillRunRow>> = Arc::default();
         let mut ends: Option<Ends> = None;
+        let mut stalls = Stalls::default();
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -44,29 +55,12 @@ impl Watch {
                 () = self.bill_runs.notified() => {}
             }
             let watched: BTreeMap<i32, Watched> = lock(&self.owned).clone();
-            let runs = match self.context.store.home_bill_runs().await {
-                Ok(runs) => {
-                    self.health.ok(names::STORE);
-                    Arc::new(runs.into_iter().map(|run| run.row).collect::<Vec<BillRunRow>>())
-                }
-                Err(error) => {
-                    self.health.fault(names::STORE, &error.to_string());
-                    continue;
-                }
-            };
-            for one in watched.values() {
-                // A full queue means a busy task; it is told again next time.
-                let _ = one.queue.try_send(Work::BillRuns(runs.clone()));
-            }
-            match self.context.store.repair_requests().await {
-                Ok(requests) => {
-                    for request in requests {
-                        if let Some(one) = watched.get(&request.partition) {
-                            let _ = one.queue.try_send(Work::Repair(request));
-                        }
-                    }
-                }
-                Err(error) => self.health.fault(names::STORE, &error.to_string()),
+            self.tell_stops(&watched);
+            // A store that is away or hangs is told by others, and must not keep this from seeing what stands still.
+            match tokio::time::timeout(PATIENCE, self.bring(&watched)).await {
+                Ok(Ok(found)) => runs = found,
+                Ok(Err(error)) => debug!("bill runs and repairs wait: {error}"),
+                Err(_) => debug!("bill runs and repairs wait: the store does not answer"),
             }
             self.metrics.behind.set(watched.values().map(|one| one.shared.behind()).sum::<usize>() as f64);
             self.metrics.held.set(watched.values().map(|one| one.shared.held()).sum::<i64>() as f64);
@@ -78,11 +72,13 @@ impl Watch {
             });
             ends = match asking.await {
                 Ok(Ok((ends, found))) => {
-                    self.show(&watched, &found, &runs);
+                    let looks = self.show(&watched, &found, &runs);
+                    self.tell_stalls(&mut stalls, &looks);
                     Some(ends)
                 }
                 Ok(Err(error)) => {
                     debug!("lag is not known now: {error}");
+                    stalls.forget();
                     None
                 }
                 Err(_) => None,
@@ -90,13 +86,78 @@ impl Watch {
             for partition in shown.iter().filter(|partition| !watched.contains_key(partition)) {
                 self.metrics.lag(Input::Usage, *partition).set(0.0);
                 self.metrics.lag(Input::Assignments, *partition).set(0.0);
+                self.metrics.stopped(Input::Usage, *partition).set(0.0);
+                self.metrics.stopped(Input::Assignments, *partition).set(0.0);
             }
             shown = watched.into_keys().collect();
         }
     }
 
+    /// Brings bill runs and repairs to the partitions, and to the store which partitions stand still. Returns the bill
+    /// runs.
+    async fn bring(&self, watched: &BTreeMap<i32, Watched>) -> Result<Arc<Vec<BillRunRow>>, StoreError> {
+        let runs = self.context.store.home_bill_runs().await?;
+        let runs = Arc::new(runs.into_iter().map(|run| run.row).collect::<Vec<BillRunRow>>());
+        for one in watched.values() {
+            one.give(Work::BillRuns(runs.clone()));
+        }
+        for request in self.context.store.repair_requests().await? {
+            if let Some(one) = watched.get(&request.partition) {
+                one.give(Work::Repair(request));
+            }
+        }
+        for one in watched.values() {
+            if one.shared.note_stop(&self.context).await? {
+                info!("partition {}: its gap was accepted; joining the group again", one.shared.partition);
+                self.control.rejoin();
+            }
+        }
+        Ok(runs)
+    }
+
+    /// Says which partitions stand still.
+    fn tell_stops(&self, watched: &BTreeMap<i32, Watched>) {
+        let mut lines = Vec::new();
+        for (partition, one) in watched {
+            let stop = one.shared.stop();
+            for input in [Input::Usage, Input::Assignments] {
+                let stopped = stop.as_ref().is_some_and(|stop| stop.is_of(input));
+                self.metrics.stopped(input, *partition).set(if stopped { 1.0 } else { 0.0 });
+            }
+            lines.extend(stop.as_ref().map(|stop| stop.line.clone()));
+        }
+        if lines.is_empty() {
+            self.health.ok(names::PARTITIONS);
+        } else {
+            self.health.fault(names::PARTITIONS, &lines.join("; "));
+        }
+    }
+
+    /// Says which partitions have not moved for too long, though they have something to do and nothing is away.
+    fn tell_stalls(&self, stalls: &mut Stalls, looks: &[Look]) {
+        if !self.health.is_well(names::STORE) {
+            stalls.forget();
+        }
+        let stood = stalls.look(Instant::now(), looks);
+        let long = stood.iter().filter(|(_, stood)| **stood >= self.stall_after);
+        let lines: Vec<String> = long
+            .map(|(partition, stood)| format!("partition {partition} has not moved for {} s", stood.as_secs()))
+            .collect();
+        if lines.is_empty() {
+            self.health.stuck(names::PARTITIONS, None);
+            return;
+        }
+        let line = format!("{}, though records wait and the store answers", lines.join(", "));
+        if self.health.is_live() {
+            error!("{line}");
+        }
+        self.health.stuck(names::PARTITIONS, Some(line));
+    }
+
     /// Sets the gauges of lag: records up to where a read_committed reader is at the end, and bill runs yet to apply.
-    fn show(&self, watched: &BTreeMap<i32, Watched>, ends: &[Start], runs: &[BillRunRow]) {
+    /// Returns how the partitions are that are to move.
+    fn show(&self, watched: &BTreeMap<i32, Watched>, ends: &[Start], runs: &[BillRunRow]) -> Vec<Look> {
+        let mut looks = Vec::new();
         for end in ends {
             let Some(one) = watched.get(&end.partition) else { continue };
             let committed = one.shared.committed();
@@ -114,6 +175,11 @@ impl Watch {
             let assignments = lag(Input::Assignments, committed.assignments, end.assignments) + runs_to_come;
             self.metrics.lag(Input::Usage, end.partition).set(usage as f64);
             self.metrics.lag(Input::Assignments, end.partition).set(assignments as f64);
+            if one.shared.stop().is_none() {
+                let (partition, epoch) = (end.partition, one.shared.epoch);
+                looks.push(Look { partition, epoch, committed, steps: one.shared.steps(), lag: usage + assignments });
+            }
         }
+        looks
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use headroom::domain::{AccountImage, Partitioner, Position, Totals};
 use headroom::store::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
-    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace, Published, ReadView,
-    RelayState, RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter, connect,
+    AcceptedGap, AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
+    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace,
+    Progress, Published, ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Side, Snapshot, Store,
+    StoreError, Taken, WholeLetter, connect,
 };
 use proptest::prop_assert_eq;
 use proptest::test_runner::TestCaseError;
@@ -175,8 +176,8 @@ impl Store for Both {
         self.real.migrate().await
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        self.real.ping().await
+    async fn ping(&self, side: Side) -> Result<(), StoreError> {
+        self.real.ping(side).await
     }
 
     async fn deployment(&self) -> Result<Deployment, StoreError> {
@@ -341,5 +342,17 @@ impl Store for Both {
 
     async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
         self.real.repaired(request).await
+    }
+
+    async fn progress(&self) -> Result<Vec<Progress>, StoreError> {
+        self.real.progress().await
+    }
+
+    async fn note_gaps(&self, partition: i32, epoch: i64, gaps: Gaps) -> Result<bool, StoreError> {
+        self.real.note_gaps(partition, epoch, gaps).await
+    }
+
+    async fn accept_gap(&self, accepted: &AcceptedGap) -> Result<bool, StoreError> {
+        self.real.accept_gap(accepted).await
     }
 }

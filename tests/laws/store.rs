@@ -11,10 +11,10 @@ use headroom::domain::{
     Totals, UsageState, packed,
 };
 use headroom::store::{
-    AlertRow, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, HeldSelection, LedgerKey,
-    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Published, ReadView,
-    RelayState, RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, StoredAhead, Taken,
-    WholeLetter,
+    AcceptedGap, AlertRow, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, Gaps,
+    HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned,
+    Place, Progress, Published, ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Side, Snapshot,
+    Store, StoreError, StoredAhead, Taken, WholeLetter,
 };
 use uuid::Uuid;
 
@@ -218,7 +218,7 @@ impl Store for Memory {
         Ok(())
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn ping(&self, _side: Side) -> Result<(), StoreError> {
         Ok(())
     }
 
@@ -236,6 +236,7 @@ impl Store for Memory {
         Ok(Taken {
             epoch: rows.epoch,
             offsets: rows.offsets,
+            gaps: Gaps::default(),
             outbox_number: rows.outbox_number,
             totals: rows.totals,
             bill_runs: rows.bill_runs.values().map(|(row, _)| *row).collect(),
@@ -389,6 +390,18 @@ impl Store for Memory {
 
     async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
         Ok(self.rows().repaired.get(&request.id).copied())
+    }
+
+    async fn progress(&self) -> Result<Vec<Progress>, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn note_gaps(&self, _partition: i32, _epoch: i64, _gaps: Gaps) -> Result<bool, StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn accept_gap(&self, _accepted: &AcceptedGap) -> Result<bool, StoreError> {
+        unreachable!("no part of a partition's work")
     }
 }
 

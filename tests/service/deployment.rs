@@ -97,11 +97,27 @@ impl Deployment {
         Running(self.command(&["run"]).stderr(Stdio::inherit()).spawn().unwrap())
     }
 
+    /// The same deployment for another process of it, with addresses of its own.
+    pub(crate) fn beside(&self) -> Deployment {
+        let (query, admin) = (free_address(), free_address());
+        let mut environment = self.environment.clone();
+        environment.insert("HEADROOM_HTTP__LISTEN".to_owned(), query.clone());
+        environment.insert("HEADROOM_ADMIN__LISTEN".to_owned(), admin.clone());
+        let properties = self.properties.clone();
+        Deployment { environment, query, admin, properties, feeder: OnceCell::new() }
+    }
+
+    /// Some of the roles, with commas between.
+    pub(crate) fn run_roles(&self, roles: &str) -> Running {
+        Running(self.command(&["run", "--role", roles]).stderr(Stdio::inherit()).spawn().unwrap())
+    }
+
     pub(crate) fn options(&self) -> Options {
         let of = |key: &str| self.environment[key].clone();
         Options {
             bootstrap_servers: of("HEADROOM_KAFKA__BOOTSTRAP_SERVERS"),
             group: of("HEADROOM_KAFKA__GROUP"),
+            group_instance_id: None,
             properties: self.properties.clone(),
             usage_topic: of("HEADROOM_TOPICS__USAGE"),
             assignments_topic: of("HEADROOM_TOPICS__ASSIGNMENTS"),
@@ -143,6 +159,15 @@ impl Deployment {
         series.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
     }
 
+    /// The code and the body that a health page answers.
+    pub(crate) fn health(&self, page: &str) -> (u16, Value) {
+        let url = format!("http://{}/health/{page}", self.admin);
+        let Ok(mut answer) = ureq::get(&url).config().http_status_as_error(false).build().call() else {
+            return (0, Value::Null);
+        };
+        (answer.status().as_u16(), serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap())
+    }
+
     /// The rows that a query answers to a token that opens all.
     pub(crate) fn rows(&self, query: &str) -> Vec<Value> {
         let token = self.say(&["token"]);
@@ -181,16 +206,29 @@ impl Drop for Running {
     }
 }
 
+impl Running {
+    /// Sends it a signal, by its name.
+    pub(crate) fn signal(&self, name: &str) {
+        let told = Command::new("kill").args([format!("-{name}"), self.0.id().to_string()]).status().unwrap();
+        assert!(told.success());
+    }
+}
+
 pub(crate) fn now() -> i64 {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
     i64::try_from(since.as_millis()).unwrap()
 }
 
-/// Waits until this is so; how long it may take is no law, only an end to waiting.
-pub(crate) fn until(what: &str, mut so: impl FnMut() -> bool) {
+/// Waits until this is so, for a time that is far longer than it takes and shorter than a fault would let it last.
+pub(crate) fn until_within(limit: Duration, what: &str, mut so: impl FnMut() -> bool) {
     let begun = Instant::now();
     while !so() {
-        assert!(begun.elapsed() < Duration::from_secs(90), "waited in vain until {what}");
+        assert!(begun.elapsed() < limit, "waited in vain until {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Waits until this is so; how long it may take is no law, only an end to waiting.
+pub(crate) fn until(what: &str, so: impl FnMut() -> bool) {
+    until_within(Duration::from_secs(90), what, so);
 }

@@ -7,9 +7,15 @@ mod bill_runs;
 mod certificates;
 mod dead_letters;
 mod deployment;
+mod ends;
 mod explain;
+mod gaps;
+mod health;
 mod keys;
+mod lock;
 mod moving_in;
+mod processes;
+mod proxy;
 mod rebuild;
 mod secured;
 
@@ -100,7 +106,7 @@ fn events_become_balances_and_alerts_whatever_is_killed() {
 }
 
 /// Runs to the end of a start that cannot succeed, and gives its one line.
-fn refused(deployment: &Deployment, arguments: &[&str], code: i32) -> String {
+pub(crate) fn refused(deployment: &Deployment, arguments: &[&str], code: i32) -> String {
     let output = deployment.command(arguments).output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("headroom: ")).collect();

@@ -2,14 +2,12 @@
 
 use std::time::Duration;
 
-use headroom::stream::{Ends, Input, Options, Start};
-use rdkafka::admin::{AdminClient, AdminOptions};
-use rdkafka::client::DefaultClientContext;
+use headroom::stream::{Ends, Gap, Input, Options, Start};
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::producer::Producer;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use crate::kafka::{open_transaction, produce, scene};
+use crate::kafka::{delete_records, open_transaction, produce, scene};
 use crate::sink::{Consumer, Shared};
 
 #[test]
@@ -100,33 +98,32 @@ fn the_end_is_where_a_read_committed_reader_is() {
     consumer.stop().unwrap();
 }
 
-fn line_of_a_start_at(options: &Options, partition: i32, usage: i64) -> String {
+/// What is told of a start at an offset of partition 2 that is not there, while another partition, which has so many
+/// records, goes on.
+fn gap_of_a_start_at(options: &Options, usage: i64, there: usize) -> Gap {
     let shared = Shared::default();
-    shared.lock().next.insert((partition, Input::Usage), usage);
-    let line = Consumer::start("one", options, &shared).end().unwrap_err().to_string();
-    assert_eq!(shared.lock().owner.len(), 0, "given back");
-    line
+    shared.lock().next.insert((2, Input::Usage), usage);
+    let consumer = Consumer::start("one", options, &shared);
+    shared.until("the gap is told", |seen| !seen.gaps.is_empty());
+    produce(options, &options.usage_topic, 3, there..there + 5);
+    shared.until("the other partition goes on", |seen| seen.next(3, Input::Usage) == i64::try_from(there + 5).unwrap());
+    consumer.stop().unwrap();
+    let seen = shared.lock();
+    assert_eq!((seen.gaps.len(), seen.next(2, Input::Usage)), (1, usage));
+    seen.gaps[0].clone()
 }
 
 #[test]
-fn a_position_that_the_topic_does_not_hold_ends_with_a_line() {
+fn a_position_that_the_topic_does_not_hold_is_told_and_the_other_partitions_go_on() {
     let options = scene();
     produce(&options, &options.usage_topic, 2, 0..10);
-    let topic = &options.usage_topic;
+    let topic = options.usage_topic.clone();
+    let gap = |next, held| Gap { input: Input::Usage, topic: topic.clone(), partition: 2, next, held: Some(held) };
     // The topic was made anew.
-    assert_eq!(
-        line_of_a_start_at(&options, 2, 11),
-        format!("topic {topic}, partition 2: offset 11, where to go on, is not there; the partition holds 0 to 9")
-    );
+    assert_eq!(gap_of_a_start_at(&options, 11, 0), gap(11, (0, 10)));
     // Retention has passed it.
-    let admin: AdminClient<DefaultClientContext> =
-        ClientConfig::new().set("bootstrap.servers", &options.bootstrap_servers).create().unwrap();
-    let mut list = TopicPartitionList::new();
-    list.add_partition_offset(topic, 2, Offset::Offset(4)).unwrap();
-    let deleted = admin.delete_records(&list, &AdminOptions::new());
-    tokio::runtime::Runtime::new().unwrap().block_on(deleted).unwrap();
-    assert_eq!(
-        line_of_a_start_at(&options, 2, 3),
-        format!("topic {topic}, partition 2: offset 3, where to go on, is not there; the partition holds 4 to 9")
-    );
+    delete_records(&options, &topic, 2, 4);
+    assert_eq!(gap_of_a_start_at(&options, 3, 5), gap(3, (4, 10)));
+    let ends = Ends::new(&options).unwrap();
+    assert_eq!(ends.begins(&[2]).unwrap(), [Start { partition: 2, usage: 4, assignments: 0 }]);
 }

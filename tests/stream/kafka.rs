@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use headroom::stream::Options;
 use headroom::stream::topics::{self, Shape};
-use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use uuid::Uuid;
 
 /// The address of the broker for tests.
@@ -23,6 +25,7 @@ pub(crate) fn options(servers: String) -> Options {
     Options {
         bootstrap_servers: servers,
         group: format!("group-{test}"),
+        group_instance_id: None,
         properties: BTreeMap::new(),
         usage_topic: format!("usage-{test}"),
         assignments_topic: format!("assignments-{test}"),
@@ -72,4 +75,14 @@ pub(crate) fn open_transaction(options: &Options, topic: &str, partition: i32, c
     }
     producer.flush(Duration::from_secs(30)).unwrap();
     producer
+}
+
+/// Lets a partition begin at an offset, as retention does.
+pub(crate) fn delete_records(options: &Options, topic: &str, partition: i32, first: i64) {
+    let admin: AdminClient<DefaultClientContext> =
+        ClientConfig::new().set("bootstrap.servers", &options.bootstrap_servers).create().unwrap();
+    let mut list = TopicPartitionList::new();
+    list.add_partition_offset(topic, partition, Offset::Offset(first)).unwrap();
+    let deleted = admin.delete_records(&list, &AdminOptions::new());
+    tokio::runtime::Runtime::new().unwrap().block_on(deleted).unwrap();
 }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use headroom::stream::{Control, Input, Notices, Options, Sink, Start, StreamError, consume};
+use headroom::stream::{Control, Gap, Input, Notices, Options, Sink, Start, StreamError, consume};
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 
@@ -27,6 +27,8 @@ pub(crate) struct Seen {
     pub(crate) refuse: usize,
     /// What is taken of usage; `None`: all.
     pub(crate) usage_room: Option<usize>,
+    /// Positions that were not there; there is no room for their partitions.
+    pub(crate) gaps: Vec<Gap>,
     pub(crate) away: Vec<String>,
     pub(crate) back: usize,
     changed: bool,
@@ -114,7 +116,10 @@ impl Sink for Probe {
         });
     }
 
-    fn room(&self, _partition: i32, input: Input) -> usize {
+    fn room(&self, partition: i32, input: Input) -> usize {
+        if self.shared.lock().gaps.iter().any(|gap| gap.partition == partition) {
+            return 0;
+        }
         match input {
             Input::Usage => self.shared.lock().usage_room.unwrap_or(usize::MAX),
             Input::Assignments => usize::MAX,
@@ -141,6 +146,10 @@ impl Sink for Probe {
         self.shared.change(|seen| {
             seen.at_end.insert((partition, input), offset);
         });
+    }
+
+    fn gap(&mut self, gap: Gap) {
+        self.shared.change(|seen| seen.gaps.push(gap));
     }
 
     fn round(&mut self) {

@@ -126,7 +126,7 @@ impl Work<'_> {
     async fn send(&mut self, mut batch: Vec<(Place, WholeLetter)>) -> Result<(), anyhow::Error> {
         let count = batch.len();
         batch.retain(|(place, _)| {
-            let known = self.topics.contains(&place.topic);
+            let known = self.topics.iter().any(|topic| topic == place.topic_now());
             if !known {
                 let topics = self.topics.join(" and ");
                 tell(place, &format!("its topic is none of this config's input topics, {topics}"));
@@ -139,7 +139,7 @@ impl Work<'_> {
         let records: Vec<Whole<'_>> = batch
             .iter()
             .map(|(place, letter)| Whole {
-                topic: &place.topic,
+                topic: place.topic_now(),
                 partition: partition(&self.settled, letter),
                 key: letter.row.key.as_deref(),
                 value: letter.row.value.as_deref(),

@@ -10,6 +10,10 @@ use super::{behind, copy, repair};
 use crate::domain::{BucketRow, Position, StoredRow};
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
 
+/// A worker that is stopped within a commit holds its partition's row, and its connection stays: the database lets go of
+/// it before the group has named another owner. No statement takes minutes but one that waits for such a worker.
+const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL statement_timeout = '5min'";
+
 /// Writes a commit, all of it or nothing.
 pub(super) async fn write(
     pool: &PgPool,
@@ -17,7 +21,7 @@ pub(super) async fn write(
     describe: impl Fn(&Error) -> StoreError,
 ) -> Result<(), CommitError> {
     let failed = |error: Error| CommitError::Store(describe(&error));
-    let mut transaction = pool.begin().await.map_err(failed)?;
+    let mut transaction = pool.begin_with(BEGIN).await.map_err(failed)?;
     if !fence(&mut transaction, commit).await.map_err(failed)? {
         return Err(CommitError::Fenced(commit.partition));
     }

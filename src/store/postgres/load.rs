@@ -8,24 +8,23 @@ use sqlx::{Error, Row};
 use uuid::Uuid;
 
 use super::behind;
+use super::progress::progress_of;
 use super::types::{Timestamp, position, uuid_of};
 use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
     Date, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, Totals, UsageState,
 };
-use crate::store::{BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCustomer, Offsets, StoredAhead, Taken};
+use crate::store::{BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCustomer, Progress, StoredAhead, Taken};
 
 /// Raises the epoch of a partition pair, and reads what its new owner must know.
 pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> {
-    let mut transaction = pool.begin().await?;
-    let progress = sqlx::query(
-        "UPDATE progress SET epoch = epoch + 1 WHERE partition = $1 \
-         RETURNING epoch, usage_offset, assignments_offset, outbox_number",
-    )
-    .bind(partition)
-    .fetch_optional(&mut *transaction)
-    .await?
-    .ok_or_else(|| Error::Protocol(format!("progress has no row of partition {partition}")))?;
+    // Whoever holds the row is told, not waited for without an end.
+    let mut transaction = pool.begin_with("BEGIN; SET LOCAL lock_timeout = '5s'").await?;
+    let progress = sqlx::query("UPDATE progress SET epoch = epoch + 1 WHERE partition = $1 RETURNING *")
+        .bind(partition)
+        .fetch_optional(&mut *transaction)
+        .await?
+        .ok_or_else(|| Error::Protocol(format!("progress has no row of partition {partition}")))?;
     let totals = sqlx::query(
         "SELECT counted, held, reversed, crossed, recovered, \
          quantity::text[] quantity, drawn::text[] drawn, drawn_by_value::text[] drawn_by_value \
@@ -53,13 +52,13 @@ pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> 
         .await?;
     let behind = behind::read(&mut transaction, partition).await?;
     transaction.commit().await?;
-    let offsets =
-        Offsets { usage: progress.try_get("usage_offset")?, assignments: progress.try_get("assignments_offset")? };
+    let Progress { epoch, offsets, gaps, outbox_number, .. } = progress_of(&progress)?;
     let source = |row: &PgRow| Ok::<_, Error>(String::from_utf8_lossy(row.try_get::<&[u8], _>("source")?).into_owned());
     Ok(Taken {
-        epoch: progress.try_get("epoch")?,
+        epoch,
         offsets,
-        outbox_number: progress.try_get("outbox_number")?,
+        gaps,
+        outbox_number,
         totals: totals_of(&totals)?,
         bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
         stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,

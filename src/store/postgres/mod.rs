@@ -8,12 +8,15 @@ mod commit;
 mod copy;
 mod letters;
 mod load;
+mod progress;
 mod reader;
 mod relay;
 mod repair;
 mod snapshot;
 mod types;
 pub(super) mod url;
+
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::Row;
@@ -22,9 +25,10 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 use super::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
-    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState,
-    RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
+    AcceptedGap, AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
+    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
+    ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Side, Snapshot, Store, StoreError, Taken,
+    WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -36,14 +40,18 @@ pub(super) struct Postgres {
     pool: PgPool,
     /// For the reader; perhaps a replica's.
     read_pool: PgPool,
+    /// One connection each, writing and reading, to ask whether the database answers though all others may be busy.
+    probes: [PgPool; 2],
+    timeout: Duration,
     /// The key, host, port, database and user, for errors.
     place: String,
     /// The same of the reader's.
     read_place: String,
 }
 
-/// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization and deadlocks.
-const PASSING: [&str; 5] = ["08", "53", "57", "40", "55"];
+/// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization, deadlocks and locks, and a
+/// transaction that its client left idle for too long.
+const PASSING: [&str; 6] = ["08", "53", "57", "40", "55", "25P03"];
 
 impl Postgres {
     /// Connects lazily: a database that does not answer shows at the first use.
@@ -54,6 +62,7 @@ impl Postgres {
             Some(url) => parse(url, "store.read_url")?,
             None => (main.clone(), place.clone()),
         };
+        let read = read.options([("default_transaction_read_only", "on")]);
         let pool = |connect: PgConnectOptions, connections: u32| {
             PgPoolOptions::new()
                 .max_connections(connections)
@@ -63,13 +72,15 @@ impl Postgres {
                 .connect_lazy_with(connect)
         };
         Ok(Postgres {
+            probes: [pool(main.clone(), 1), pool(read.clone(), 1)],
             pool: pool(main, options.connections),
-            read_pool: pool(read.options([("default_transaction_read_only", "on")]), options.read_connections),
+            read_pool: pool(read, options.read_connections),
             place: format!("store.url: {place}"),
             read_place: format!(
                 "{}: {read_place}",
                 if options.read_url.is_some() { "store.read_url" } else { "store.url" }
             ),
+            timeout: options.timeout,
         })
     }
 
@@ -122,9 +133,17 @@ impl Store for Postgres {
         Ok(())
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
-        sqlx::query("SELECT 1").execute(&self.pool).await.map_err(|error| self.error(&error))?;
-        Ok(())
+    async fn ping(&self, side: Side) -> Result<(), StoreError> {
+        let mut connection = self.probes[side as usize].acquire().await.map_err(|error| self.error(&error))?;
+        let asked = tokio::time::timeout(self.timeout, sqlx::query("SELECT 1").execute(&mut *connection)).await;
+        match asked {
+            Ok(answer) => answer.map(drop).map_err(|error| self.error(&error)),
+            Err(_) => {
+                // It may never hear from that connection again.
+                drop(connection.detach());
+                Err(StoreError::Unavailable(format!("{}: no answer within {:?}", self.place, self.timeout)))
+            }
+        }
     }
 
     async fn deployment(&self) -> Result<Deployment, StoreError> {
@@ -161,7 +180,8 @@ impl Store for Postgres {
             .execute(&mut *transaction)
             .await?;
             sqlx::query(
-                "INSERT INTO progress SELECT p, 0, 0, 0, 0 \
+                "INSERT INTO progress (partition, epoch, usage_offset, assignments_offset, outbox_number) \
+                 SELECT p, 0, 0, 0, 0 \
                  FROM generate_series(0, (SELECT partitions FROM deployment WHERE id = 1) - 1) p ON CONFLICT DO NOTHING",
             )
             .execute(&mut *transaction)
@@ -302,5 +322,17 @@ impl Store for Postgres {
 
     async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
         repair::done(&self.pool, request).await.map_err(|error| self.error(&error))
+    }
+
+    async fn progress(&self) -> Result<Vec<Progress>, StoreError> {
+        progress::all(&self.pool).await.map_err(|error| self.error(&error))
+    }
+
+    async fn note_gaps(&self, partition: i32, epoch: i64, gaps: Gaps) -> Result<bool, StoreError> {
+        progress::note_gaps(&self.pool, partition, epoch, gaps).await.map_err(|error| self.error(&error))
+    }
+
+    async fn accept_gap(&self, accepted: &AcceptedGap) -> Result<bool, StoreError> {
+        progress::accept_gap(&self.pool, accepted).await.map_err(|error| self.error(&error))
     }
 }

@@ -5,6 +5,7 @@
 
 mod behind;
 mod letters;
+mod progress;
 mod read;
 mod repair;
 mod snapshot;
@@ -19,9 +20,10 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
-    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState,
-    RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
+    AcceptedGap, AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
+    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
+    ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Side, Snapshot, Store, StoreError, Taken,
+    WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -90,7 +92,7 @@ impl Store for Sqlite {
         Ok(())
     }
 
-    async fn ping(&self) -> Result<(), StoreError> {
+    async fn ping(&self, _side: Side) -> Result<(), StoreError> {
         sqlx::query("SELECT 1").execute(&self.readers).await.map_err(|error| self.error(&error))?;
         Ok(())
     }
@@ -257,5 +259,17 @@ impl Store for Sqlite {
 
     async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
         repair::done(&self.readers, request).await.map_err(|error| self.error(&error))
+    }
+
+    async fn progress(&self) -> Result<Vec<Progress>, StoreError> {
+        progress::all(&self.readers).await.map_err(|error| self.error(&error))
+    }
+
+    async fn note_gaps(&self, partition: i32, epoch: i64, gaps: Gaps) -> Result<bool, StoreError> {
+        progress::note_gaps(&self.writer, partition, epoch, gaps).await.map_err(|error| self.error(&error))
+    }
+
+    async fn accept_gap(&self, accepted: &AcceptedGap) -> Result<bool, StoreError> {
+        progress::accept_gap(&self.writer, accepted).await.map_err(|error| self.error(&error))
     }
 }

@@ -6,13 +6,14 @@ use sqlx::sqlite::{SqliteConnection, SqliteExecutor, SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
 
 use super::behind;
+use super::progress::progress_of;
 use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
     Date, EventKey, Instant, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, StoredRow, Totals,
     UsageState,
 };
 use crate::store::{
-    AlertRow, AlertsOffset, BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCustomer, Offsets, Partitioned,
+    AlertRow, AlertsOffset, BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCustomer, Partitioned, Progress,
     ReadView, RelayState, Selection, StoredAhead, Taken,
 };
 
@@ -40,14 +41,11 @@ pub(super) fn numbered<T: Copy>(all: &[T], row: &SqliteRow, column: &str) -> Res
 /// Raises the epoch of a partition pair, and reads what its new owner must know.
 pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Error> {
     let mut transaction = pool.begin().await?;
-    let progress = sqlx::query(
-        "UPDATE progress SET epoch = epoch + 1 WHERE partition = ? \
-         RETURNING epoch, usage_offset, assignments_offset, outbox_number",
-    )
-    .bind(partition)
-    .fetch_optional(&mut *transaction)
-    .await?
-    .ok_or_else(|| Error::Protocol(format!("progress has no row of partition {partition}")))?;
+    let progress = sqlx::query("UPDATE progress SET epoch = epoch + 1 WHERE partition = ? RETURNING *")
+        .bind(partition)
+        .fetch_optional(&mut *transaction)
+        .await?
+        .ok_or_else(|| Error::Protocol(format!("progress has no row of partition {partition}")))?;
     let totals = sqlx::query("SELECT * FROM totals WHERE partition = ?").bind(partition);
     let totals = totals_of(&totals.fetch_one(&mut *transaction).await?)?;
     let runs = sqlx::query("SELECT * FROM bill_run WHERE partition = ?").bind(partition);
@@ -58,15 +56,14 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
     let sources = sources.fetch_all(&mut *transaction).await?;
     let behind = behind::read(&mut transaction, partition).await?;
     transaction.commit().await?;
+    let Progress { epoch, offsets, gaps, outbox_number, .. } = progress_of(&progress)?;
     let source =
         |row: &SqliteRow| Ok::<_, Error>(String::from_utf8_lossy(row.try_get::<&[u8], _>("source")?).into_owned());
     Ok(Taken {
-        epoch: progress.try_get("epoch")?,
-        offsets: Offsets {
-            usage: progress.try_get("usage_offset")?,
-            assignments: progress.try_get("assignments_offset")?,
-        },
-        outbox_number: progress.try_get("outbox_number")?,
+        epoch,
+        offsets,
+        gaps,
+        outbox_number,
         totals,
         bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
         stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,

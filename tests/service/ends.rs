@@ -1,0 +1,138 @@
+//! How a process ends: with its work done, at once when it is told twice, and loudly when a part of it fails.
+
+use std::io::Read as _;
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use headroom::config::Config;
+use headroom::domain::{Instant, Partitioner};
+use headroom::store::{self, Settled};
+use headroom::stream::Control;
+use headroom::telemetry::Health;
+use headroom::worker::{self, BatchLimits, Context};
+use serde_json::json;
+
+use crate::deployment::{Deployment, PARTITIONS, Running, until, until_within};
+use crate::lock::Lock;
+use crate::proxy::Proxy;
+
+fn run(deployment: &Deployment) -> Running {
+    Running(deployment.command(&["run"]).stderr(Stdio::piped()).spawn().unwrap())
+}
+
+fn said(child: &mut Child) -> String {
+    let mut said = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+    said
+}
+
+/// A deployment whose commit cannot end, since another holds the row.
+fn with_a_commit_that_hangs() -> (Deployment, Running, Lock) {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let running = run(&deployment);
+    until("it runs", || deployment.health("ready").0 == 200);
+    let mut lock = Lock::take(&deployment, Partitioner::Murmur2.partition_of(17, PARTITIONS));
+    deployment.call("call", 1);
+    until("its commit waits", || lock.is_waited_for());
+    (deployment, running, lock)
+}
+
+#[test]
+fn the_batch_in_hand_is_committed_before_the_end() {
+    let (deployment, mut running, lock) = with_a_commit_that_hangs();
+    running.signal("TERM");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(running.0.try_wait().unwrap(), None, "it waits for its commit");
+    lock.let_go();
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+    assert_eq!(deployment.totals()["usageEvents"]["counted"], 1);
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let (deployment, mut running, lock) = with_a_commit_that_hangs();
+    running.signal("TERM");
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(running.0.try_wait().unwrap(), None, "it waits for its commit");
+    running.signal("INT");
+    assert_eq!(running.0.wait().unwrap().code(), Some(1));
+    let said = said(&mut running.0);
+    assert_eq!(said.lines().last(), Some("headroom: a second signal: ending at once"), "{said}");
+    assert!(!said.contains("was not done in"), "{said}");
+    drop(lock);
+    // What it had in hand comes again.
+    let _running = deployment.run();
+    until("the event counts", || deployment.totals()["usageEvents"]["counted"] == 1);
+}
+
+#[test]
+fn what_cannot_be_finished_does_not_keep_it() {
+    let (deployment, mut running, lock) = with_a_commit_that_hangs();
+    running.signal("TERM");
+    until_within(Duration::from_secs(30), "it ends all the same", || running.0.try_wait().unwrap().is_some());
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+    let said = said(&mut running.0);
+    assert!(said.contains("was not done in"), "{said}");
+    drop(lock);
+    let _running = deployment.run();
+    until("the event counts", || deployment.totals()["usageEvents"]["counted"] == 1);
+}
+
+#[test]
+fn a_start_that_hangs_can_be_ended() {
+    let mut deployment = Deployment::new();
+    let url = deployment.environment["HEADROOM_STORE__URL"].clone();
+    let (before, rest) = url.split_once("127.0.0.1:").expect("the test's database is at 127.0.0.1");
+    let (port, database) = rest.split_once('/').unwrap();
+    let proxy = Proxy::to(&format!("127.0.0.1:{port}"));
+    proxy.hang(true);
+    deployment.environment.insert("HEADROOM_STORE__URL".to_owned(), format!("{before}{}/{database}", proxy.address));
+    let mut running = run(&deployment);
+    until("it has begun", || TcpStream::connect(&deployment.admin).is_ok());
+    running.signal("TERM");
+    assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn a_partitions_task_that_panics_ends_the_worker_with_a_line() {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let stream = deployment.options();
+    let partition = Partitioner::Murmur2.partition_of(17, PARTITIONS);
+    deployment.send("usage.recorded", "/switch", "call", 17, &json!({}));
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let ended = runtime.block_on(async {
+        let store = store::connect(&store::Options {
+            url: deployment.environment["HEADROOM_STORE__URL"].clone(),
+            read_url: None,
+            connections: 3,
+            read_connections: 1,
+            timeout: Duration::from_secs(10),
+        })
+        .unwrap();
+        store.migrate().await.unwrap();
+        let settled =
+            Settled { partitions: PARTITIONS, partitioner: Partitioner::Murmur2, time_zone: "UTC".to_owned() };
+        store.settle(&settled).await.unwrap();
+        let context = headroom::service::worker_context(&Config::default(), &store, uuid::Uuid::nil(), &settled);
+        let options = worker::Options {
+            context: Arc::new(Context { now: a_clock_that_fails, ..context }),
+            limits: BatchLimits { records: 100, bytes: 1 << 20, batches: 8 },
+            stream,
+            stall_after: Duration::from_secs(3600),
+            audit_per_second: 0,
+            raised: Arc::default(),
+            health: Health::new(),
+        };
+        tokio::time::timeout(Duration::from_secs(60), worker::run(options, Control::new())).await
+    });
+    let line = ended.expect("it ends by itself").unwrap_err();
+    assert!(line.starts_with(&format!("partition {partition}: its task panicked")), "{line}");
+}
+
+fn a_clock_that_fails() -> Instant {
+    panic!("the test's clock fails")
+}
