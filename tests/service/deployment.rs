@@ -153,19 +153,23 @@ impl Deployment {
 
     /// Metrics by series.
     pub(crate) fn metrics(&self) -> BTreeMap<String, f64> {
-        let Ok(mut answer) = ureq::get(format!("http://{}/metrics", self.admin)).call() else { return BTreeMap::new() };
-        let text = answer.body_mut().read_to_string().unwrap();
+        let Some((_, text)) = self.ask("metrics") else { return BTreeMap::new() };
         let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.rsplit_once(' '));
         series.map(|(name, value)| (name.to_owned(), value.parse().unwrap())).collect()
     }
 
     /// The code and the body that a health page answers.
     pub(crate) fn health(&self, page: &str) -> (u16, Value) {
-        let url = format!("http://{}/health/{page}", self.admin);
-        let Ok(mut answer) = ureq::get(&url).config().http_status_as_error(false).build().call() else {
-            return (0, Value::Null);
-        };
-        (answer.status().as_u16(), serde_json::from_str(&answer.body_mut().read_to_string().unwrap()).unwrap())
+        let answer = self.ask(&format!("health/{page}"));
+        answer.map_or((0, Value::Null), |(code, body)| (code, serde_json::from_str(&body).unwrap()))
+    }
+
+    /// What a page of the admin server answers; `None` while it does not.
+    fn ask(&self, page: &str) -> Option<(u16, String)> {
+        let url = format!("http://{}/{page}", self.admin);
+        let asked = ureq::get(&url).config().http_status_as_error(false).timeout_global(Some(Duration::from_secs(5)));
+        let mut answer = asked.build().call().ok()?;
+        Some((answer.status().as_u16(), answer.body_mut().read_to_string().ok()?))
     }
 
     /// The rows that a query answers to a token that opens all.

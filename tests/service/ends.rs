@@ -127,7 +127,10 @@ fn a_partitions_task_that_panics_ends_the_worker_with_a_line() {
             raised: Arc::default(),
             health: Health::new(),
         };
-        tokio::time::timeout(Duration::from_secs(60), worker::run(options, Control::new())).await
+        let control = Control::new();
+        let ended = tokio::time::timeout(Duration::from_secs(60), worker::run(options, control.clone())).await;
+        control.stop();
+        ended
     });
     let line = ended.expect("it ends by itself").unwrap_err();
     assert!(line.starts_with(&format!("partition {partition}: its task panicked")), "{line}");

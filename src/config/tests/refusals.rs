@@ -130,7 +130,8 @@ fn bad_values_name_where_they_came_from() {
 
 #[test]
 fn unknown_keys_are_refused_wherever_they_are() {
-    let kafka = "there are: kafka.bootstrap_servers, kafka.group, kafka.partitioner, kafka.properties";
+    let kafka =
+        "there are: kafka.bootstrap_servers, kafka.group, kafka.group_instance_id, kafka.partitioner, kafka.properties";
     let top =
         "there are: time_zone, max_future, retention, kafka, topics, store, http, admin, auth, alerts, worker, log";
     for (file, key, there) in [

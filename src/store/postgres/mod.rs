@@ -179,16 +179,18 @@ impl Store for Postgres {
             .bind(&settled.time_zone)
             .execute(&mut *transaction)
             .await?;
+            // Rows that are there are not even tried: that would wait for whoever is changing one.
             sqlx::query(
                 "INSERT INTO progress (partition, epoch, usage_offset, assignments_offset, outbox_number) \
-                 SELECT p, 0, 0, 0, 0 \
-                 FROM generate_series(0, (SELECT partitions FROM deployment WHERE id = 1) - 1) p ON CONFLICT DO NOTHING",
+                 SELECT p, 0, 0, 0, 0 FROM generate_series(0, (SELECT partitions FROM deployment WHERE id = 1) - 1) p \
+                 WHERE NOT EXISTS (SELECT 1 FROM progress WHERE partition = p) ON CONFLICT DO NOTHING",
             )
             .execute(&mut *transaction)
             .await?;
             sqlx::query(
                 "INSERT INTO totals SELECT p, 0, 0, 0, 0, 0, '{0,0,0}', '{0,0,0}', '{0,0,0}' \
-                 FROM generate_series(0, (SELECT partitions FROM deployment WHERE id = 1) - 1) p ON CONFLICT DO NOTHING",
+                 FROM generate_series(0, (SELECT partitions FROM deployment WHERE id = 1) - 1) p \
+                 WHERE NOT EXISTS (SELECT 1 FROM totals WHERE partition = p) ON CONFLICT DO NOTHING",
             )
             .execute(&mut *transaction)
             .await?;
