@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::config::{Config, Role, Roles};
 use crate::domain::Instant;
 use crate::events::Rules;
+use crate::failpoint;
 use crate::http::auth::Keys;
 use crate::http::{self, AdminOptions, QueryOptions};
 use crate::store::{self, Settled, Store, StoreError};
@@ -113,7 +114,9 @@ impl Service {
         };
         let health = Health::new();
         health.expect(STORE);
+        failpoint::hit("start");
         store.migrate().await?;
+        failpoint::hit("migrated");
         let store_id = store.deployment().await?.store_id;
         health.ok(STORE);
         let topics = match stream {

@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{LEASE, Options, PART};
+use crate::failpoint;
 use crate::store::{AlertRow, AlertsOffset, Partitioned, Published, StoreError};
 use crate::stream::StreamError;
 use crate::stream::alerts::read_from;
@@ -178,6 +179,7 @@ async fn begin(options: &Arc<Options>, holder: Uuid, leased: Instant) -> Result<
     let setup = options.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let producer = AlertsProducer::new(&setup.stream, &setup.stream.relay_id())?;
+        failpoint::hit("relay-begun");
         let mut found: BTreeMap<i32, i64> = BTreeMap::new();
         let store_id = setup.store_id.to_string();
         let ends = read_from(&setup.stream, &from, |message| {
@@ -206,6 +208,7 @@ async fn begin(options: &Arc<Options>, holder: Uuid, leased: Instant) -> Result<
     }
     let numbers = published.iter().map(|(partition, value)| Partitioned { partition: *partition, value: *value });
     let offsets = ends.into_iter().map(|(partition, next)| AlertsOffset { partition, next });
+    failpoint::hit("relay-topic-read");
     options.store.published(&Published { numbers: numbers.collect(), offsets: offsets.collect() }).await?;
     Ok(Term { options, holder, leased, producer: Some(producer), published })
 }

@@ -21,6 +21,7 @@ use super::batch::{Batch, Input};
 use super::partition::{Context, Partition};
 use super::task::{Shared, TaskEnd, Tools, Work, work};
 use crate::events::{Record, Rules};
+use crate::failpoint;
 use crate::store::Offsets;
 use crate::stream::{self, Sink, Start};
 
@@ -166,12 +167,15 @@ impl Intake {
 
 impl Sink for Intake {
     fn assigned(&mut self, partitions: &[i32]) -> Result<Vec<Start>, String> {
+        failpoint::hit("assigned");
         let starts = partitions.iter().map(|partition| self.start(*partition)).collect::<Result<Vec<Start>, _>>()?;
+        failpoint::hit("taken");
         self.facts_first(partitions);
         Ok(starts)
     }
 
     fn revoked(&mut self, partitions: &[i32]) {
+        failpoint::hit("revoked");
         for partition in partitions {
             self.end(*partition);
         }

@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::types::{Timestamp, uuid_of};
 use super::{copy, repair};
 use crate::domain::{BucketRow, Position, StoredRow};
+use crate::failpoint;
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
 
 /// Writes a commit, all of it or nothing.
@@ -21,6 +22,7 @@ pub(super) async fn write(
     if !fence(&mut transaction, commit).await.map_err(failed)? {
         return Err(CommitError::Fenced(commit.partition));
     }
+    failpoint::hit("after-fence");
     write_usage(&mut transaction, commit).await.map_err(failed)?;
     write_facts(&mut transaction, commit).await.map_err(failed)?;
     write_buckets(&mut transaction, commit).await.map_err(failed)?;
@@ -28,7 +30,10 @@ pub(super) async fn write(
     if let Some((request, repaired)) = &commit.repaired {
         repair::answer(&mut transaction, request, repaired).await.map_err(failed)?;
     }
-    transaction.commit().await.map_err(|error| match describe(&error) {
+    failpoint::hit("before-commit");
+    let committed = transaction.commit().await;
+    failpoint::hit("after-commit");
+    committed.map_err(|error| match describe(&error) {
         // The database said no, so nothing is written.
         StoreError::Failed(line) => CommitError::Store(StoreError::Failed(line)),
         StoreError::Unavailable(line) => CommitError::Unknown(line),
