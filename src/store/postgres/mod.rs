@@ -41,7 +41,21 @@ pub(super) struct Postgres {
 }
 
 /// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization and deadlocks.
-const PASSING: [&str; 5] = ["08", "53", "57", "40", "55"];
+/// 25P03 is a transaction that was left idle, see [`SESSION`].
+const PASSING: [&str; 6] = ["08", "53", "57", "40", "55", "25P03"];
+
+/// What every session is told.
+const SESSION: [(&str, &str); 6] = [
+    // A batch must never be planned as a join over all rows, and none of its statements is worth compiling.
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    // A worker that stops or vanishes in a transaction holds its partition's progress row. No longer than the group's
+    // session: whoever takes the partition over then finds it free.
+    ("idle_in_transaction_session_timeout", "6s"),
+    ("tcp_keepalives_idle", "4"),
+    ("tcp_keepalives_interval", "1"),
+    ("tcp_keepalives_count", "3"),
+];
 
 impl Postgres {
     /// Connects lazily: a database that does not answer shows at the first use.
@@ -77,8 +91,7 @@ fn parse(url: &str, key: &str) -> Result<(PgConnectOptions, String), StoreError>
         .map_err(|_| StoreError::Failed(format!("{key} is no postgres://user:password@host:port/database URL")))?
         .application_name("headroom")
         .disable_statement_logging()
-        // A batch must never be planned as a join over all rows, and none of its statements is worth compiling.
-        .options([("plan_cache_mode", "force_generic_plan"), ("jit", "off")]);
+        .options(SESSION);
     let place = format!(
         "database \"{}\" at {}:{} as {}",
         options.get_database().unwrap_or(options.get_username()),
