@@ -15,6 +15,7 @@ use rdkafka::message::BorrowedMessage;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::batch::{Batch, Input};
@@ -49,13 +50,15 @@ pub(super) type Ends = [Option<(i64, i64)>; 2];
 #[derive(Clone)]
 pub(super) struct Watched {
     pub(super) shared: Arc<Shared>,
-    pub(super) queue: mpsc::Sender<Work>,
+    /// Closes when the partition is given back, whoever still watches it.
+    pub(super) queue: mpsc::WeakSender<Work>,
     pub(super) ends: Arc<Mutex<Ends>>,
 }
 
 /// One partition pair, as the consumer thread sees it.
 struct Slot {
     watched: Watched,
+    queue: mpsc::Sender<Work>,
     task: JoinHandle<Option<Partition>>,
     open: Batch,
     given: [i64; 2],
@@ -106,11 +109,11 @@ impl Intake {
         let shared = Arc::new(Shared::new(&owned));
         let (queue, waiting) = mpsc::channel(4);
         let task = self.runtime.spawn(work(owned, waiting, shared.clone(), self.tools.clone()));
-        let watched = Watched { shared, queue, ends: Arc::default() };
+        let watched = Watched { shared, queue: queue.downgrade(), ends: Arc::default() };
         lock(&self.owned).insert(partition, watched.clone());
         let open = Batch::new(partition);
         let (given, told) = ([usage, assignments], Offsets { usage, assignments });
-        self.slots.insert(partition, Slot { watched, task, open, given, facts_until: None, told });
+        self.slots.insert(partition, Slot { watched, queue, task, open, given, facts_until: None, told });
         Ok(Start { partition, usage, assignments })
     }
 
@@ -132,16 +135,19 @@ impl Intake {
         }
     }
 
-    /// Ends a partition's task, and keeps what it knows for the case that the partition comes back.
-    fn end(&mut self, partition: i32) {
-        let Some(slot) = self.slots.remove(&partition) else { return };
+    /// Has a partition's task end after what it has in hand.
+    fn close(&mut self, partition: i32) -> Option<JoinHandle<Option<Partition>>> {
+        let slot = self.slots.remove(&partition)?;
         lock(&self.owned).remove(&partition);
         if !slot.open.is_empty() {
             self.tools.batches.fetch_sub(1, Ordering::AcqRel);
         }
-        let Slot { watched, mut task, .. } = slot;
-        drop(watched);
-        match self.runtime.block_on(async { tokio::time::timeout(FAREWELL, &mut task).await }) {
+        Some(slot.task)
+    }
+
+    /// Waits for a partition's task, and keeps what it knows for the case that the partition comes back.
+    fn rest(&mut self, partition: i32, mut task: JoinHandle<Option<Partition>>, deadline: Instant) {
+        match self.runtime.block_on(async { tokio::time::timeout_at(deadline, &mut task).await }) {
             Ok(Ok(Some(rested))) => {
                 self.resting.insert(partition, rested);
             }
@@ -176,8 +182,11 @@ impl Sink for Intake {
 
     fn revoked(&mut self, partitions: &[i32]) {
         failpoint::hit("revoked");
-        for partition in partitions {
-            self.end(*partition);
+        let close = |partition: &i32| self.close(*partition).map(|task| (*partition, task));
+        let tasks: Vec<_> = partitions.iter().filter_map(close).collect();
+        let deadline = Instant::now() + FAREWELL;
+        for (partition, task) in tasks {
+            self.rest(partition, task, deadline);
         }
     }
 
@@ -240,7 +249,7 @@ impl Sink for Intake {
             if in_hand == 0 || (full && in_hand == 1) {
                 let batch = std::mem::replace(&mut slot.open, Batch::new(slot.watched.shared.partition));
                 slot.watched.shared.hand_over();
-                if slot.watched.queue.try_send(Work::Batch(Box::new(batch))).is_err() {
+                if slot.queue.try_send(Work::Batch(Box::new(batch))).is_err() {
                     // The task has ended by an error; whoever takes the partition reads these records again.
                     self.tools.batches.fetch_sub(1, Ordering::AcqRel);
                 }

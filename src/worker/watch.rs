@@ -56,13 +56,13 @@ impl Watch {
             };
             for one in watched.values() {
                 // A full queue means a busy task; it is told again next time.
-                let _ = one.queue.try_send(Work::BillRuns(runs.clone()));
+                let _ = one.queue.upgrade().map(|queue| queue.try_send(Work::BillRuns(runs.clone())));
             }
             match self.context.store.repair_requests().await {
                 Ok(requests) => {
                     for request in requests {
                         if let Some(one) = watched.get(&request.partition) {
-                            let _ = one.queue.try_send(Work::Repair(request));
+                            let _ = one.queue.upgrade().map(|queue| queue.try_send(Work::Repair(request)));
                         }
                     }
                 }
