@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use headroom::stream::Options;
 use headroom::stream::alerts::read_from;
 use headroom::stream::record::header;
 use rdkafka::Message as _;
@@ -12,7 +13,7 @@ use sqlx::Row as _;
 
 use crate::calendar::Calendar;
 use crate::facts::{Fact, LEVELS, Threshold, UNITS};
-use crate::feed::{PARTITIONS, Sent, TOPICS};
+use crate::feed::{NUMBER, PARTITIONS, Sent, TOPICS};
 use crate::model::{self, BucketKey, Known, Outcome};
 use crate::scene::Scene;
 use crate::world::produced;
@@ -59,12 +60,13 @@ struct Must {
 
 /// Holds all of it against what was sent. The faults that were found, each in a line.
 pub(crate) fn check(scene: &mut Scene, sent: &Sent) -> (Figures, Vec<String>) {
-    let must = fold(sent);
     let mut found = Findings::default();
-    offsets(scene, sent, &mut found);
+    let records = records(scene, sent, &mut found);
+    let must = fold(sent, &records);
+    offsets(scene, &records, &mut found);
     let (alerts, turns) = alerts(scene, &must, &mut found);
     let figures = Figures {
-        records: sent.iter().flatten().map(|facts| facts.len() as u64).sum(),
+        records: records.iter().flatten().map(|records| records.len() as u64).sum(),
         dead_letters: dead_letters(scene, &must, &mut found),
         usage: usage(scene, &must, &mut found),
         buckets: buckets(scene, &must, &mut found),
@@ -80,7 +82,7 @@ pub(crate) fn check(scene: &mut Scene, sent: &Sent) -> (Figures, Vec<String>) {
 
 /// The first findings, and how many there were.
 #[derive(Default)]
-struct Findings {
+pub(crate) struct Findings {
     lines: Vec<String>,
     count: usize,
 }
@@ -107,7 +109,36 @@ impl Findings {
     }
 }
 
-fn fold(sent: &Sent) -> Must {
+/// The numbers of the facts in Kafka, by input, partition and offset.
+pub(crate) type Records = [Vec<Vec<usize>>; 2];
+
+/// What Kafka has of what was sent: all of it. A broker that is killed may make its producer send a record again; both
+/// are records then, and the second one a duplicate like any other.
+pub(crate) fn records(scene: &Scene, sent: &Sent, found: &mut Findings) -> Records {
+    let mut records: Records = [(); 2].map(|()| vec![Vec::new(); PARTITIONS as usize]);
+    let mut times = vec![0u32; sent.len()];
+    for (input, topic) in TOPICS.into_iter().enumerate() {
+        let options = Options { alerts_topic: topic.to_owned(), ..scene.options() };
+        let read = read_from(&options, &[], |message| {
+            let number: usize = header(message, NUMBER).and_then(|text| text.parse().ok()).expect("it is the feed's");
+            times[number] += 1;
+            let records = &mut records[input][message.partition() as usize];
+            assert_eq!(message.offset(), records.len() as i64, "the inputs have no gaps");
+            records.push(number);
+        });
+        read.expect("the inputs can be read");
+    }
+    let again = times.iter().filter(|times| **times > 1).count();
+    if again > 0 {
+        println!("  the feed's producer sent {again} records again when the broker died");
+    }
+    for (number, _) in times.iter().enumerate().filter(|(_, times)| **times == 0) {
+        found.add(|| format!("Kafka lost record {number} of the feed: the run says nothing"));
+    }
+    records
+}
+
+fn fold(sent: &Sent, records: &Records) -> Must {
     let mut must = Must::default();
     let calendar = Calendar::of("UTC");
     for partition in 0..PARTITIONS {
@@ -115,7 +146,8 @@ fn fold(sent: &Sent) -> Must {
         // open at the end.
         let mut of_customers: BTreeMap<Option<i64>, Vec<(usize, i64, &Fact)>> = BTreeMap::new();
         for input in [1, 0] {
-            for (offset, fact) in (0..).zip(&sent[input][partition as usize]) {
+            for (offset, number) in (0..).zip(&records[input][partition as usize]) {
+                let fact = &sent[*number];
                 of_customers.entry(customer(fact)).or_default().push((input, offset, fact));
             }
         }
@@ -188,14 +220,16 @@ fn name(customer: i64, level: &str, assignment: i64, component: i64, start: &str
     format!("{customer}/{level}/{assignment}/{component}/{start}")
 }
 
-/// Every record of the inputs was consumed, and Kafka has just those that were sent.
-fn offsets(scene: &mut Scene, sent: &Sent, found: &mut Findings) {
+/// Every record of the inputs was consumed.
+fn offsets(scene: &mut Scene, records: &Records, found: &mut Findings) {
     for row in scene.database.rows("SELECT partition, usage_offset, assignments_offset FROM progress") {
         let partition: i32 = row.get(0);
         for input in [0, 1] {
-            let (next, count) = (row.get::<i64, _>(1 + input), sent[input][partition as usize].len() as i64);
+            let (next, count) = (row.get::<i64, _>(1 + input), records[input][partition as usize].len() as i64);
             let topic = TOPICS[input];
-            found.unless(next == count, || format!("{topic}/{partition}: {count} were sent, {next} are consumed"));
+            found.unless(next == count, || {
+                format!("{topic}/{partition}: {count} records are there, {next} are consumed")
+            });
         }
     }
 }

@@ -6,11 +6,11 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use headroom::domain::Partitioner;
-use rdkafka::ClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer};
+use rdkafka::{ClientContext, Message as _};
 
 use crate::facts::Fact;
 use crate::wait::patience;
@@ -20,19 +20,25 @@ use crate::world::{Saying, World, produced};
 pub(crate) const PARTITIONS: i32 = 6;
 /// The inputs: usage, assignments.
 pub(crate) const TOPICS: [&str; 2] = ["usage-events", "assignment-events"];
-/// How many records may be on their way.
+/// How many records may be on their way to Kafka, and how far the deployment may be behind: where a machine is too slow for
+/// the rate, the feed is slower too.
 const UNDER_WAY: usize = 20_000;
+const BEHIND: usize = 30_000;
 
-/// What was sent to each partition of each input, in order.
-pub(crate) type Sent = [Vec<Vec<Fact>>; 2];
+/// The header that says which of all records one is.
+pub(crate) const NUMBER: &str = "feed-number";
+
+/// All facts that were sent, by their numbers.
+pub(crate) type Sent = Vec<Fact>;
 
 /// What the feed's thread and the run share.
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
-    /// How many records were sent, by input and partition.
+    /// How many records Kafka has, by input and partition.
     counts: Mutex<[Vec<i64>; 2]>,
     delivered: AtomicUsize,
+    applied: AtomicUsize,
     fault: Mutex<Option<String>>,
 }
 
@@ -45,7 +51,11 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         match result {
-            Ok(_) => drop(self.0.delivered.fetch_add(1, Ordering::AcqRel)),
+            Ok(record) => {
+                self.0.delivered.fetch_add(1, Ordering::AcqRel);
+                let input = usize::from(record.topic() != TOPICS[0]);
+                self.0.counts.lock().unwrap()[input][record.partition() as usize] += 1;
+            }
             Err((error, _)) => drop(self.0.fault.lock().unwrap().get_or_insert(error.to_string())),
         }
     }
@@ -70,23 +80,28 @@ impl Feed {
         config.set("message.timeout.ms", "0").set("reconnect.backoff.max.ms", "1000");
         let producer: ThreadedProducer<Deliveries> =
             config.create_with_context(Deliveries(shared.clone())).expect("a producer");
-        let sender =
-            Sender { producer, shared: shared.clone(), sent: [(); 2].map(|()| vec![Vec::new(); PARTITIONS as usize]) };
+        let sender = Sender { producer, shared: shared.clone(), sent: Vec::new() };
         let thread = std::thread::spawn(move || sender.run(world, rate));
         Feed { shared, thread }
     }
 
-    /// How many records were sent so far, by input and partition.
+    /// How many records Kafka has taken so far, by input and partition.
     pub(crate) fn counts(&self) -> [Vec<i64>; 2] {
         let counts = self.shared.counts.lock().unwrap().clone();
         assert!(!self.thread.is_finished(), "the feed failed: {:?}", self.shared.fault.lock().unwrap());
         counts
     }
 
-    /// Ends it: all that was sent is in Kafka.
-    pub(crate) fn end(self) -> Sent {
+    /// Takes note of how many records the deployment has applied.
+    pub(crate) fn note_applied(&self, records: i64) {
+        self.shared.applied.fetch_max(usize::try_from(records).unwrap(), Ordering::AcqRel);
+    }
+
+    /// Ends it: all that was sent is in Kafka. What that is, and how many records of each input and partition.
+    pub(crate) fn end(self) -> (Sent, [Vec<i64>; 2]) {
         self.shared.stop.store(true, Ordering::Release);
-        self.thread.join().expect("the feed ended well")
+        let sent = self.thread.join().expect("the feed ended well");
+        (sent, self.shared.counts.lock().unwrap().clone())
     }
 }
 
@@ -108,12 +123,13 @@ impl Sender {
                 self.send(world.next());
             }
             let late = Instant::now();
-            while count as usize - self.shared.delivered.load(Ordering::Acquire) > UNDER_WAY
+            while (count as usize > self.shared.delivered.load(Ordering::Acquire) + UNDER_WAY
+                || count as usize > self.shared.applied.load(Ordering::Acquire) + BEHIND)
                 && !self.shared.stop.load(Ordering::Acquire)
             {
                 std::thread::sleep(Duration::from_millis(10));
             }
-            // What the broker kept it from sending is not sent in a heap afterwards.
+            // What it did not send then is not sent in a heap afterwards.
             paused += late.elapsed();
             std::thread::sleep(Duration::from_millis(10));
         }
@@ -130,7 +146,8 @@ impl Sender {
         let Saying { fact, record } = saying;
         let input = usize::from(!record.is_usage);
         let partition = Partitioner::Murmur2.partition(&record.key, PARTITIONS);
-        let mut headers = OwnedHeaders::new();
+        let number = self.sent.len().to_string();
+        let mut headers = OwnedHeaders::new().insert(Header { key: NUMBER, value: Some(&number) });
         for (key, value) in &record.headers {
             headers = headers.insert(Header { key, value: Some(value) });
         }
@@ -148,7 +165,6 @@ impl Sender {
             out = back;
             std::thread::sleep(Duration::from_millis(5));
         }
-        self.sent[input][partition as usize].push(fact);
-        self.shared.counts.lock().unwrap()[input][partition as usize] += 1;
+        self.sent.push(fact);
     }
 }

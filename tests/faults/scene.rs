@@ -62,7 +62,9 @@ impl Scene {
             ("HEADROOM_ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
             ("HEADROOM_AUTH__HS256_SECRET", "a secret of thirty-two bytes or more".to_owned()),
         ];
-        let environment: BTreeMap<String, String> = environment.map(|(key, value)| (key.to_owned(), value)).into();
+        let mut environment: BTreeMap<String, String> = environment.map(|(key, value)| (key.to_owned(), value)).into();
+        // For looking closer: HEADROOM_KAFKA__PROPERTIES__DEBUG=fetch,cgrp, say.
+        environment.extend(std::env::vars().filter(|(key, _)| key.starts_with("HEADROOM_KAFKA__PROPERTIES__")));
         let mut fleet = Fleet::new(folder, environment);
         let (inputs, alerts) = (PARTITIONS.to_string(), ALERTS_PARTITIONS.to_string());
         fleet.say(&["topics", "create", "--partitions", &inputs, "--alerts-partitions", &alerts]);
@@ -89,7 +91,7 @@ impl Scene {
         }
     }
 
-    /// Does a fault, and waits until all that was sent by its end is applied and its alerts are published. Others must
+    /// Does a fault, and waits until all that Kafka had by its end is applied and its alerts are published. Others must
     /// take over from what is stopped before it wakes; how long that took is told then.
     pub(crate) fn suffer(&mut self, fault: &Fault) -> Recovery {
         self.fleet.pause(fault.before);
@@ -115,9 +117,16 @@ impl Scene {
         taken_over.unwrap_or(recovery)
     }
 
-    /// Waits until all that was sent by now is applied and its alerts are published.
+    /// Waits until all that Kafka has by now is applied and its alerts are published.
     fn settle(&mut self, what: &str, begun: Instant) -> Recovery {
-        let sent = self.feed.as_ref().expect("it runs").counts();
+        // Something new must come too, so that more than what was there before the fault is asked for.
+        let count = |sent: &[Vec<i64>; 2]| sent.iter().flatten().sum::<i64>();
+        let mut sent = self.feed.as_ref().expect("it runs").counts();
+        let least = count(&sent) + 100;
+        self.wait("Kafka takes records again", |scene| {
+            sent = scene.feed.as_ref().expect("it runs").counts();
+            count(&sent) >= least
+        });
         self.wait(&format!("balances move again after {what}"), |scene| scene.applied(&sent));
         let balances = begun.elapsed().as_secs_f32();
         let raised = self.database.rows("SELECT partition, outbox_number FROM progress");
@@ -138,6 +147,9 @@ impl Scene {
     fn applied(&mut self, sent: &[Vec<i64>; 2]) -> bool {
         let rows = self.database.try_rows("SELECT partition, usage_offset, assignments_offset FROM progress");
         rows.is_ok_and(|rows| {
+            if let Some(feed) = &self.feed {
+                feed.note_applied(rows.iter().map(|row| row.get::<i64, _>(1) + row.get::<i64, _>(2)).sum());
+            }
             rows.len() == PARTITIONS as usize
                 && rows.iter().all(|row| {
                     let partition = row.get::<i32, _>(0) as usize;
@@ -209,24 +221,21 @@ impl Scene {
 
     /// Has a process come by a place and die or stop there.
     fn aim(&mut self, place: &Place, action: Action, choice: i64) -> Wound {
-        let mut seats = self.steady(place.role);
-        // Which relay is the active one is theirs to know.
+        let mut aimed = self.steady(place.role);
+        // Every worker comes by, and one is meant. Only one relay does, and which is theirs to know.
         if place.role == "worker" {
-            let at = usize::try_from(choice).unwrap() % seats.len();
-            seats.rotate_left(at);
+            aimed = vec![aimed[usize::try_from(choice).unwrap() % aimed.len()]];
         }
-        let aimed = if place.way == Way::Restart && place.role == "worker" { &seats[..1] } else { &seats[..] };
         let word = if action == Action::Kill { "kill" } else { "stop" };
         if place.way == Way::Restart {
             aimed.iter().for_each(|seat| self.fleet.kill(*seat));
         }
-        self.fleet.arm(aimed, word, place.name);
+        self.fleet.arm(&aimed, word, place.name);
         match place.way {
             Way::Itself => {}
             Way::Restart => aimed.iter().for_each(|seat| self.fleet.start(*seat)),
             Way::Rebalance => self.fleet.start(self.flapping),
         }
-        let aimed = aimed.to_vec();
         self.wait(&format!("a process comes by {}", place.name), |scene| scene.fleet.came_by(&aimed).is_some());
         if place.way == Way::Rebalance {
             self.fleet.kill(self.flapping);
@@ -255,8 +264,7 @@ impl Scene {
 
     /// Ends the feed, waits until all of it is worked off, and ends the processes. What was sent.
     pub(crate) fn end(&mut self) -> Sent {
-        let sent = self.feed.take().expect("it runs").end();
-        let counts = [0, 1].map(|input| sent[input].iter().map(|facts: &Vec<_>| facts.len() as i64).collect());
+        let (sent, counts) = self.feed.take().expect("it runs").end();
         self.wait("everything is applied", |scene| scene.applied(&counts));
         // The bill runs that opened last go from their partitions to all others.
         self.wait("no usage is held", |scene| {
