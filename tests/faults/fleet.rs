@@ -38,7 +38,9 @@ impl Fleet {
 
     /// What the program is called with in its environment.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_headroom"));
+        let built = || env!("CARGO_BIN_EXE_headroom").to_owned();
+        let program = std::env::var("HEADROOM_TEST_PROGRAM").unwrap_or_else(|_| built());
+        let mut command = Command::new(program);
         command.args(arguments).env_clear().envs(&self.environment);
         command
     }

@@ -7,7 +7,9 @@
 //!
 //! `make chaos FAULTS=1000 SEED=7` makes it long. The variables: `FAULTS`; `SEED`; `RATE`, records a second; `PART`, faults
 //! of one deployment, after which all is checked and the next part has a new one; `STATE`, a file that keeps the parts
-//! done, so that the same command goes on after a break; `ONLY`, one kind of fault, by its name in the table at the end.
+//! done, so that the same command goes on after a break; `PARTS=11-20`, only these parts, so that several machines or
+//! processes share the work; `ONLY`, one kind of fault, by its name in the table at the end; `HEADROOM_TEST_PROGRAM`,
+//! another build of the program, which needs the feature `failpoints` too.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 #[path = "../laws/calendar.rs"]
@@ -48,6 +50,13 @@ fn number(name: &str, usual: u64) -> u64 {
     std::env::var(name).map_or(usual, |text| text.parse().unwrap_or_else(|_| panic!("{name} is no number: {text}")))
 }
 
+/// The first and the last part to do.
+fn parts() -> (u32, u32) {
+    let Ok(parts) = std::env::var("PARTS") else { return (1, u32::MAX) };
+    let bounds = parts.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    bounds.unwrap_or_else(|| panic!("PARTS is no range like 11-20: {parts}"))
+}
+
 #[test]
 fn nothing_is_lost_or_doubled_whatever_dies() {
     let (faults, seed) = (number("FAULTS", 7) as usize, number("SEED", 1));
@@ -56,8 +65,12 @@ fn nothing_is_lost_or_doubled_whatever_dies() {
     let mut dice = Dice::new(seed);
     let schedule = schedule::schedule(dice.apart(), faults, only.as_deref());
     let mut state = State::open(format!("SEED={seed} PART={part} RATE={rate} ONLY={only:?}"));
+    let (first, last) = parts();
     for (number, faults) in (1..).zip(schedule.chunks(part)) {
         let world = World::new(dice.apart());
+        if !(first..=last).contains(&number) {
+            continue;
+        }
         if state.has(number, faults.len()) {
             println!("part {number} is done");
             continue;
