@@ -55,7 +55,8 @@ const fn place(name: &'static str, role: &'static str, way: Way) -> Place {
 }
 
 /// All places.
-pub(crate) static PLACES: [Place; 13] = [
+pub(crate) static PLACES: [Place; 14] = [
+    place("before-fence", "worker", Way::Itself),
     place("after-fence", "worker", Way::Itself),
     place("before-commit", "worker", Way::Itself),
     place("after-commit", "worker", Way::Itself),

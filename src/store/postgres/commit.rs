@@ -18,6 +18,7 @@ pub(super) async fn write(
     describe: impl Fn(&Error) -> StoreError,
 ) -> Result<(), CommitError> {
     let failed = |error: Error| CommitError::Store(describe(&error));
+    failpoint::hit("before-fence");
     let mut transaction = pool.begin().await.map_err(failed)?;
     if !fence(&mut transaction, commit).await.map_err(failed)? {
         return Err(CommitError::Fenced(commit.partition));
