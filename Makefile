@@ -1,10 +1,13 @@
 # What people and CI run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test check deny config-check laws real schemathesis services services-down
+.PHONY: help demo test chaos check deny config-check laws real schemathesis services services-down
 SHELL := /bin/bash
 
 # The real records and what must come of them, for `make real`.
 REAL ?= ../shared/real
+# How many faults `make chaos` does, and which.
+FAULTS ?= 200
+SEED ?= 1
 # How many histories `make laws` plays.
 CASES ?= 5000
 
@@ -16,7 +19,12 @@ demo: ## Play a month in a minute: nothing needed but Rust, a C compiler, make a
 
 test: ## All tests, against a real Kafka and PostgreSQL that it starts by itself
 	scripts/services up
-	set -e; env="$$(scripts/services env)"; eval "$$env"; cargo test --locked
+	scripts/services install
+	set -e; env="$$(scripts/services env)"; eval "$$env"; cargo test --locked --features failpoints
+
+chaos: ## Faults over a running deployment: make chaos FAULTS=1000 SEED=7 STATE=file (to go on after a break)
+	scripts/services install
+	FAULTS=$(FAULTS) SEED=$(SEED) $(if $(STATE),STATE=$(abspath $(STATE))) nice cargo test --locked --features failpoints --test faults -- --nocapture
 
 laws: ## The laws over many histories: make laws CASES=100000
 	CASES=$(CASES) cargo test --release --locked --test laws -- --nocapture
@@ -24,6 +32,7 @@ laws: ## The laws over many histories: make laws CASES=100000
 check: deny config-check ## Format, lints, dependencies, and the files of the deployment
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 
 deny: ## Dependencies: bans, licences and sources; advisories where their database can be fetched
 	scripts/deny

@@ -9,6 +9,7 @@ pub mod config;
 pub mod demo;
 pub mod domain;
 pub mod events;
+mod failpoint;
 pub mod http;
 mod probes;
 pub mod relay;

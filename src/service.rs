@@ -13,6 +13,7 @@ use uuid::Uuid;
 use crate::config::{Config, ConfigError, Role, Roles};
 use crate::domain::Instant;
 use crate::events::Rules;
+use crate::failpoint;
 use crate::http::auth::Keys;
 use crate::http::{self, AdminOptions, QueryOptions};
 use crate::store::{self, Settled, Side, Store, StoreError};
@@ -131,7 +132,9 @@ impl Service {
         if roles.has(Role::Worker) {
             health.expect(PARTITIONS);
         }
+        failpoint::hit("start");
         store.migrate().await?;
+        failpoint::hit("migrated");
         let store_id = store.deployment().await?.store_id;
         health.ok(STORE);
         let topics = match stream {

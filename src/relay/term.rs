@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use metrics::{counter, gauge};
 use rdkafka::message::BorrowedMessage;
@@ -12,6 +12,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use super::{LEASE, Options, PART};
+use crate::failpoint;
 use crate::store::{AlertRow, AlertsOffset, Partitioned, Published, StoreError};
 use crate::stream::StreamError;
 use crate::stream::alerts::read_from;
@@ -59,8 +60,6 @@ impl From<PublishError> for TermEnd {
 /// A term.
 pub(super) struct Term<'a> {
     options: &'a Arc<Options>,
-    holder: Uuid,
-    leased: Instant,
     /// Taken only while it publishes, on a thread of its own.
     producer: Option<AlertsProducer>,
     /// For each input partition the number of the last alert on the topic.
@@ -68,10 +67,17 @@ pub(super) struct Term<'a> {
 }
 
 impl Term<'_> {
-    /// Serves until told to stop, or something fails.
+    /// Serves until told to stop, or something fails. The lease is kept up all the time: beginning may take longer than it
+    /// holds, and relays that take it from each other then would fence each other for ever.
     pub(super) async fn serve(options: &Arc<Options>, holder: Uuid, stop: &mut watch::Receiver<bool>) -> TermEnd {
-        let leased = Instant::now();
-        let mut term = match begin(options, holder, leased).await {
+        tokio::select! {
+            end = keep_lease(options, holder) => end,
+            end = Term::work(options, stop) => end,
+        }
+    }
+
+    async fn work(options: &Arc<Options>, stop: &mut watch::Receiver<bool>) -> TermEnd {
+        let mut term = match begin(options).await {
             Ok(term) => term,
             Err(end) => return end,
         };
@@ -91,22 +97,7 @@ impl Term<'_> {
                 Ok(_) => {}
                 Err(end) => return end,
             }
-            match term.keep_lease().await {
-                Ok(()) => {}
-                Err(end) => return end,
-            }
         }
-    }
-
-    async fn keep_lease(&mut self) -> Result<(), TermEnd> {
-        if self.leased.elapsed() < Duration::from_secs(u64::from(LEASE) / 3) {
-            return Ok(());
-        }
-        if !self.options.store.lease(self.holder, LEASE).await? {
-            return Err(TermEnd::Failed("another relay holds the lease".to_owned()));
-        }
-        self.leased = Instant::now();
-        Ok(())
     }
 
     /// Publishes some of what waits. Returns how many alerts that were.
@@ -168,8 +159,20 @@ impl Term<'_> {
     }
 }
 
+/// Keeps the lease up until that fails.
+async fn keep_lease(options: &Options, holder: Uuid) -> TermEnd {
+    loop {
+        tokio::time::sleep(Duration::from_secs(u64::from(LEASE)) / 3).await;
+        match options.store.lease(holder, LEASE).await {
+            Ok(true) => {}
+            Ok(false) => return TermEnd::Failed("another relay holds the lease".to_owned()),
+            Err(error) => return error.into(),
+        }
+    }
+}
+
 /// Fences earlier relays, and finds out what is on the topic.
-async fn begin(options: &Arc<Options>, holder: Uuid, leased: Instant) -> Result<Term<'_>, TermEnd> {
+async fn begin(options: &Arc<Options>) -> Result<Term<'_>, TermEnd> {
     let state = options.store.relay_state().await?;
     let mut published: BTreeMap<i32, i64> = state.numbers.iter().map(|known| (known.partition, known.value)).collect();
     let known: BTreeMap<i32, i64> = state.offsets.iter().map(|known| (known.partition, known.next)).collect();
@@ -178,6 +181,7 @@ async fn begin(options: &Arc<Options>, holder: Uuid, leased: Instant) -> Result<
     let setup = options.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let producer = AlertsProducer::new(&setup.stream, &setup.stream.relay_id())?;
+        failpoint::hit("relay-begun");
         let mut found: BTreeMap<i32, i64> = BTreeMap::new();
         let store_id = setup.store_id.to_string();
         let ends = read_from(&setup.stream, &from, |message| {
@@ -206,8 +210,9 @@ async fn begin(options: &Arc<Options>, holder: Uuid, leased: Instant) -> Result<
     }
     let numbers = published.iter().map(|(partition, value)| Partitioned { partition: *partition, value: *value });
     let offsets = ends.into_iter().map(|(partition, next)| AlertsOffset { partition, next });
+    failpoint::hit("relay-topic-read");
     options.store.published(&Published { numbers: numbers.collect(), offsets: offsets.collect() }).await?;
-    Ok(Term { options, holder, leased, producer: Some(producer), published })
+    Ok(Term { options, producer: Some(producer), published })
 }
 
 /// The input partition and number of an alert on the topic, if it is of this store.

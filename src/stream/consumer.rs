@@ -19,6 +19,8 @@ use super::group::{Decision, Group, pairs};
 use super::topics::{self, missing};
 use super::{Control, Gap, Input, Notices, Options, Sink, Start, StreamError, client};
 
+/// How many events that are no records are served in a round.
+const EVENTS: usize = 50;
 /// How many records are taken from a queue before the next one's turn.
 const VISIT: usize = 500;
 /// A round that brought fewer records is followed by [`BREATH`]: looking into all queues for a record each is dear.
@@ -154,19 +156,25 @@ impl<'a, S: Sink> Member<'a, S> {
     /// Serves what is not a partition's: the group's decisions, errors, log lines. False: leave and join again.
     fn serve(&mut self) -> Result<bool, StreamError> {
         let consumer = Arc::clone(&self.consumer);
-        match consumer.poll(Duration::ZERO) {
-            None => {}
-            Some(Err(error)) => self.error(&error)?,
-            Some(Ok(message)) => {
-                // Every partition was given its queue before its first fetch, so this is a fault of ours or of
-                // librdkafka's. The positions in the store are right whatever came here.
-                tracing::warn!(
-                    topic = message.topic(),
-                    partition = message.partition(),
-                    offset = message.offset(),
-                    "a record came outside of its partition's queue; joining the group again"
-                );
-                return Ok(false);
+        // One poll serves one event. Brokers that are away send many, and what the group decides stands behind them.
+        for _ in 0..EVENTS {
+            match consumer.poll(Duration::ZERO) {
+                None => continue,
+                Some(Err(error)) => {
+                    self.error(&error)?;
+                    continue;
+                }
+                Some(Ok(message)) => {
+                    // Every partition was given its queue before its first fetch, so this is a fault of ours or of
+                    // librdkafka's. The positions in the store are right whatever came here.
+                    tracing::warn!(
+                        topic = message.topic(),
+                        partition = message.partition(),
+                        offset = message.offset(),
+                        "a record came outside of its partition's queue; joining the group again"
+                    );
+                    return Ok(false);
+                }
             }
         }
         while let Some(decision) = self.consumer.context().decision() {

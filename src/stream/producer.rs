@@ -14,6 +14,7 @@ use super::client::{self, Complaints};
 use super::options::TRANSACTION_TIMEOUT;
 use super::watchdog::Watchdog;
 use super::{Options, StreamError};
+use crate::failpoint;
 
 /// How long one call to the transaction coordinator may take.
 const CALL: Duration = Duration::from_secs(10);
@@ -129,8 +130,11 @@ impl AlertsProducer {
         }
         *self.producer.context().lock() = Delivered::default();
         self.producer.begin_transaction().map_err(|error| self.lost("begin_transaction", &error))?;
+        failpoint::hit("relay-transaction-begun");
         self.produce(batch)?;
+        failpoint::hit("relay-before-commit");
         self.commit()?;
+        failpoint::hit("relay-after-commit");
         let delivered = std::mem::take(&mut *self.producer.context().lock());
         Ok(delivered.next.into_iter().collect())
     }

@@ -22,6 +22,7 @@ use super::batch::{Batch, Input};
 use super::partition::{Context, Partition};
 use super::task::{Shared, Tools, Work, work};
 use crate::events::Record;
+use crate::failpoint;
 use crate::store::{Gaps, Offsets};
 use crate::stream::{self, Ends as TopicEnds, Gap, Sink, Start};
 use crate::telemetry::Reporter;
@@ -221,14 +222,17 @@ impl Intake {
 
 impl Sink for Intake {
     fn assigned(&mut self, partitions: &[i32]) -> Result<Vec<Start>, String> {
+        failpoint::hit("assigned");
         let starts = partitions.iter().map(|partition| self.start(*partition)).collect::<Result<Vec<Start>, _>>();
         let starts = starts.inspect_err(|why| self.reporter.fault(why))?;
+        failpoint::hit("taken");
         self.facts_first(partitions);
         self.reporter.ok();
         Ok(starts)
     }
 
     fn revoked(&mut self, partitions: &[i32]) {
+        failpoint::hit("revoked");
         self.end(partitions);
     }
 

@@ -8,11 +8,8 @@ use uuid::Uuid;
 use super::types::{Timestamp, uuid_of};
 use super::{behind, copy, repair};
 use crate::domain::{BucketRow, Position, StoredRow};
+use crate::failpoint;
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
-
-/// A worker that is stopped within a commit holds its partition's row, and its connection stays: the database lets go of
-/// it before the group has named another owner. No statement takes minutes but one that waits for such a worker.
-const BEGIN: &str = "BEGIN; SET LOCAL idle_in_transaction_session_timeout = '5s'; SET LOCAL statement_timeout = '5min'";
 
 /// Writes a commit, all of it or nothing.
 pub(super) async fn write(
@@ -21,10 +18,12 @@ pub(super) async fn write(
     describe: impl Fn(&Error) -> StoreError,
 ) -> Result<(), CommitError> {
     let failed = |error: Error| CommitError::Store(describe(&error));
-    let mut transaction = pool.begin_with(BEGIN).await.map_err(failed)?;
+    failpoint::hit("before-fence");
+    let mut transaction = pool.begin().await.map_err(failed)?;
     if !fence(&mut transaction, commit).await.map_err(failed)? {
         return Err(CommitError::Fenced(commit.partition));
     }
+    failpoint::hit("after-fence");
     write_usage(&mut transaction, commit).await.map_err(failed)?;
     write_facts(&mut transaction, commit).await.map_err(failed)?;
     write_buckets(&mut transaction, commit).await.map_err(failed)?;
@@ -33,7 +32,10 @@ pub(super) async fn write(
     if let Some((request, repaired)) = &commit.repaired {
         repair::answer(&mut transaction, request, repaired).await.map_err(failed)?;
     }
-    transaction.commit().await.map_err(|error| match describe(&error) {
+    failpoint::hit("before-commit");
+    let committed = transaction.commit().await;
+    failpoint::hit("after-commit");
+    committed.map_err(|error| match describe(&error) {
         // The database said no, so nothing is written.
         StoreError::Failed(line) => CommitError::Store(StoreError::Failed(line)),
         StoreError::Unavailable(line) => CommitError::Unknown(line),

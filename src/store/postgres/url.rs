@@ -51,14 +51,28 @@ pub(in crate::store) fn check(url: &str) -> Result<(), String> {
         .map_err(|_| "is no postgres://user:password@host:port/database URL".to_owned())
 }
 
+/// What every session is told.
+const SESSION: [(&str, &str); 7] = [
+    // A batch must never be planned as a join over all rows, and none of its statements is worth compiling.
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    // A worker that stops or vanishes in a transaction holds its partition's progress row: the database lets go of it
+    // before the group has named another owner.
+    ("idle_in_transaction_session_timeout", "5s"),
+    // No statement takes minutes but one that waits for such a worker.
+    ("statement_timeout", "5min"),
+    ("tcp_keepalives_idle", "4"),
+    ("tcp_keepalives_interval", "1"),
+    ("tcp_keepalives_count", "3"),
+];
+
 /// How to connect to an address, and where that is, for errors.
 pub(super) fn options(url: &str, key: &str) -> Result<(PgConnectOptions, String), String> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|_| format!("{key} is no postgres://user:password@host:port/database URL"))?
         .application_name("headroom")
         .disable_statement_logging()
-        // A batch must never be planned as a join over all rows, and none of its statements is worth compiling.
-        .options([("plan_cache_mode", "force_generic_plan"), ("jit", "off")]);
+        .options(SESSION);
     let place = format!(
         "database \"{}\" at {}:{} as {}",
         options.get_database().unwrap_or(options.get_username()),

@@ -1,0 +1,104 @@
+//! An Apache Kafka of the run's own, which can be killed and comes back with what it had.
+
+use std::fs::{self, File};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use crate::wait::{patience, until};
+
+/// A port that nobody listens on.
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// The broker; it dies with this.
+pub(crate) struct Broker {
+    folder: PathBuf,
+    port: u16,
+    child: Child,
+}
+
+/// Kafka's jars, as scripts/services gets them.
+fn jars() -> String {
+    let cached = || {
+        let cache = std::env::var("XDG_CACHE_HOME").ok().or(std::env::var("HOME").ok().map(|home| home + "/.cache"));
+        cache.unwrap_or_default() + "/headroom/kafka-4.1.0"
+    };
+    let folder = std::env::var("HEADROOM_TEST_KAFKA_LIB").unwrap_or_else(|_| cached());
+    assert!(Path::new(&folder).join(".whole").exists(), "{folder} has no Kafka: run `scripts/services install`");
+    format!("{folder}/*")
+}
+
+impl Broker {
+    /// Starts an empty one, with all it has in this folder.
+    pub(crate) fn start(folder: &Path) -> Broker {
+        let (port, control) = (free_port(), free_port());
+        let folder = folder.join("kafka");
+        fs::create_dir(&folder).unwrap();
+        let properties = format!(
+            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{control}\n\
+             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{control}\n\
+             advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
+             log.dirs={}/logs\nauto.create.topics.enable=false\noffsets.topic.replication.factor=1\n\
+             offsets.topic.num.partitions=4\ntransaction.state.log.replication.factor=1\n\
+             transaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=4\n\
+             group.initial.rebalance.delay.ms=0\nlog.retention.ms=-1\n",
+            folder.display()
+        );
+        fs::write(folder.join("server.properties"), properties).unwrap();
+        let formatted = Command::new("java")
+            .args(["-cp", &jars(), "kafka.tools.StorageTool", "format", "-t", "5mTm8o4eQ7mXq0yQ0hE3Zg", "-c"])
+            .arg(folder.join("server.properties"))
+            .stdout(File::create(folder.join("format.log")).unwrap())
+            .status()
+            .unwrap();
+        assert!(formatted.success(), "Kafka's storage is not formatted: see {}", folder.display());
+        let child = spawn(&folder);
+        let broker = Broker { folder, port, child };
+        broker.await_up();
+        broker
+    }
+
+    /// Where it is.
+    pub(crate) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
+    }
+
+    /// Kills it.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Starts it again after a kill; it takes requests then.
+    pub(crate) fn restart(&mut self) {
+        self.child = spawn(&self.folder);
+        self.await_up();
+    }
+
+    fn await_up(&self) {
+        until("Kafka answers", patience(), || TcpStream::connect(("127.0.0.1", self.port)).is_ok());
+    }
+}
+
+fn spawn(folder: &Path) -> Child {
+    let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
+    Command::new("java")
+        .args(["-Xms128m", "-Xmx384m", "-cp", &jars(), "kafka.Kafka"])
+        .arg(folder.join("server.properties"))
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .expect("java is installed")
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
