@@ -5,13 +5,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use headroom::domain::{
-    BillRun, BillRunRow, CustomerFact, CustomerRow, Date, Partitioner, Reason, RunStatus, StoredRow,
-};
+use headroom::domain::{BillRun, BillRunRow, Calendar, Date, Partitioner, Reason, RunStatus, StandingRow, StoredRow};
 use headroom::store::{
-    AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, LetterPage, LetterSelection, Offsets, Options,
-    Partitioned, Place, Published, RepairRequest, Repaired, Selection, Settled, Store, StoreError, StoredAhead,
-    connect,
+    AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, Filters, LetterPage, LetterSelection, OfCustomer,
+    Offsets, Options, Partitioned, Place, Published, Question, RepairRequest, Repaired, Settled, Store, StoreError,
+    StoredAhead, connect,
 };
 use uuid::Uuid;
 
@@ -156,31 +154,68 @@ async fn one_relay_has_the_lease(scene: Scene) {
     assert!(!store.lease(one, 60).await.unwrap());
 }
 
-async fn readers_choose_customers(scene: Scene) {
-    let store = scene.ready().await;
-    let epoch = store.take(0).await.unwrap().epoch;
-    let customer = |customer: i64| CustomerRow {
-        customer,
-        fact: Some((1, CustomerFact { billing_cycle: 3, contract_owner: None })),
-        next_slot: 0,
+/// The customers and lines of the rows that a question brings, on all pages.
+async fn read(store: &Arc<dyn Store>, filters: Filters) -> Vec<(i64, i64)> {
+    let calendar = Calendar::new("UTC").unwrap();
+    let question = |skip| Question {
+        calendar: &calendar,
+        filters: filters.clone(),
+        owners: None,
+        sort: Vec::new(),
+        skip,
+        limit: 2,
+        counted: true,
+        nested: true,
     };
-    let mut first = commit(0, epoch, 0, 1..1);
-    first.customers = vec![customer(1), customer(2), customer(3)];
-    first.bill_runs = vec![(bill_run(RunStatus::Open), true)];
-    store.commit(&first).await.unwrap();
-    let read = |customers: Option<Vec<i64>>, lines: Option<Vec<i64>>| {
-        let store = store.clone();
-        async move {
-            let view = store.read(&Selection { bill_runs: None, customers, lines }).await.unwrap();
-            let mut found: Vec<i64> = view.accounts.iter().map(|account| account.value.customer).collect();
-            found.sort_unstable();
-            found
+    let mut rows = Vec::new();
+    loop {
+        let answer = store.read(&question(i64::try_from(rows.len()).unwrap())).await.unwrap();
+        rows.extend(answer.rows.iter().map(|row| (row.customer, row.upi)));
+        assert!(answer.total.unwrap() >= i64::try_from(rows.len()).unwrap());
+        if !answer.further {
+            assert_eq!(answer.total, Some(i64::try_from(rows.len()).unwrap()));
+            return rows;
         }
-    };
-    assert_eq!(read(None, None).await, [1, 2, 3]);
-    assert_eq!(read(Some(vec![3, 9]), None).await, [3]);
-    assert_eq!(read(Some(vec![]), None).await, [0_i64; 0]);
-    assert_eq!(read(None, Some(vec![11])).await, [0_i64; 0]);
+    }
+}
+
+/// Customers of each of two partitions, in order.
+fn customers_of(partition: i32) -> impl Iterator<Item = i64> {
+    (1..).filter(move |customer| Partitioner::Murmur2.partition_of(*customer, 2) == partition)
+}
+
+async fn rows_come_from_all_partitions(scene: Scene) {
+    let store = scene.ready().await;
+    let mut must = Vec::new();
+    for partition in [0, 1] {
+        let epoch = store.take(partition).await.unwrap().epoch;
+        let mut first = commit(partition, epoch, 0, 1..1);
+        first.bill_runs = vec![(bill_run(RunStatus::Open), true)];
+        for customer in customers_of(partition).take(3) {
+            let row = StandingRow {
+                upi: 100 - customer,
+                from: headroom::domain::Instant::MIN,
+                until: headroom::domain::Instant::MAX,
+                after: None,
+                site: Some(customer * 10),
+                product: None,
+                cycle: 3,
+                contract_owner: None,
+            };
+            first.standing.push(OfCustomer { customer, row });
+            must.push((customer, row.upi));
+        }
+        store.commit(&first).await.unwrap();
+    }
+    must.sort_unstable_by_key(|row| row.1);
+    assert_eq!(read(&store, Filters::default()).await, must);
+    let some = || Some(vec![must[1].0, must[4].0, 1_000]);
+    assert_eq!(read(&store, Filters { customers: some(), ..Filters::default() }).await, [must[1], must[4]]);
+    let sites = Some(vec![must[2].0 * 10]);
+    assert_eq!(read(&store, Filters { sites, ..Filters::default() }).await, [must[2]]);
+    assert_eq!(read(&store, Filters { lines: Some(vec![must[3].1]), ..Filters::default() }).await, [must[3]]);
+    assert_eq!(read(&store, Filters { customers: Some(vec![]), ..Filters::default() }).await, []);
+    assert_eq!(read(&store, Filters { bill_runs: Some(vec![8]), ..Filters::default() }).await, []);
 }
 
 fn bill_run(status: RunStatus) -> BillRunRow {
@@ -193,39 +228,36 @@ fn bill_run(status: RunStatus) -> BillRunRow {
 async fn closed_runs_are_read_from_their_rows(scene: Scene) {
     let store = scene.ready().await;
     let epoch = store.take(0).await.unwrap().epoch;
-    let row = |customer: i64, upi: i64| StoredRow {
+    let customers: Vec<i64> = customers_of(0).take(3).collect();
+    let row = |at: usize| StoredRow {
         bill_run: 7,
-        customer,
-        upi,
+        customer: customers[at],
+        upi: 11 + i64::try_from(at).unwrap(),
         site: Some(4),
         contract_owner: None,
         period_start: Date::from_days(20_000),
         period_end: Date::from_days(20_030),
         entries: "[]".to_owned(),
     };
-    let ahead = StoredAhead { bill_run: 7, customer: 3 };
+    let ahead = StoredAhead { bill_run: 7, customer: customers[2] };
     let mut first = commit(0, epoch, 0, 1..1);
-    first.bill_runs = vec![(BillRunRow { storing: Some(2), ..bill_run(RunStatus::Closed) }, true)];
-    first.stored_rows = vec![row(1, 11), row(2, 21), row(3, 31)];
+    first.bill_runs = vec![(BillRunRow { storing: Some(customers[1]), ..bill_run(RunStatus::Closed) }, true)];
+    first.stored_rows = vec![row(0), row(1), row(2)];
     first.stored_ahead = vec![ahead];
     store.commit(&first).await.unwrap();
     assert_eq!(store.take(0).await.unwrap().stored_ahead, [ahead]);
-    let read = |bill_runs: Vec<i64>, lines: Option<Vec<i64>>| {
-        let store = store.clone();
-        async move {
-            let view = store.read(&Selection { bill_runs: Some(bill_runs), customers: None, lines }).await.unwrap();
-            let mut found: Vec<StoredRow> = view.stored_rows.into_iter().map(|of| of.value).collect();
-            found.sort_unstable_by_key(|row| row.upi);
-            found
-        }
-    };
-    assert_eq!(read(vec![7], None).await, [row(1, 11), row(2, 21), row(3, 31)]);
-    assert_eq!(read(vec![7], Some(vec![21])).await, [row(2, 21)]);
-    assert_eq!(read(vec![8], None).await, []);
+    let of_run = |id: i64| Filters { bill_runs: Some(vec![id]), ..Filters::default() };
+    let all = [(customers[0], 11), (customers[1], 12), (customers[2], 13)];
+    assert_eq!(read(&store, of_run(7)).await, all);
+    assert_eq!(read(&store, Filters { lines: Some(vec![12]), ..of_run(7) }).await, all[1..2]);
+    assert_eq!(read(&store, Filters { sites: Some(vec![4]), ..of_run(7) }).await, all);
+    assert_eq!(read(&store, Filters { customers: Some(vec![customers[2]]), ..of_run(7) }).await, all[2..]);
+    assert_eq!(read(&store, of_run(8)).await, []);
+    assert_eq!(read(&store, Filters::default()).await, []);
     let mut second = commit(0, epoch + 1, 1, 1..1);
     second.reopened_runs = vec![7];
     store.commit(&second).await.unwrap();
-    assert_eq!(read(vec![7], None).await, []);
+    assert_eq!(read(&store, of_run(7)).await, []);
     assert_eq!(store.take(0).await.unwrap().stored_ahead, []);
 }
 
@@ -337,7 +369,7 @@ on_both!(
     one_owner_writes,
     published_alerts_leave,
     one_relay_has_the_lease,
-    readers_choose_customers,
+    rows_come_from_all_partitions,
     closed_runs_are_read_from_their_rows,
     dead_letters_are_found_and_marked,
     repairs_are_asked_for_and_answered,

@@ -8,6 +8,7 @@
 
 mod hex;
 mod letters;
+mod pages;
 mod postgres;
 mod rows;
 mod snapshot;
@@ -19,10 +20,11 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter};
+pub use pages::{Answer, Filters, Found, Nested, Question, SortKey};
 pub use rows::{
     AlertRow, AlertsOffset, Behind, BillRunOfPartition, Commit, DeadLetterRow, Deployment, HeldSelection, LedgerKey,
-    LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Published, ReadView, RelayState, RepairRequest, Repaired,
-    ReversalRow, Selection, Settled, StoredAhead, Taken, Unfinished, UsageChange,
+    LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Published, RelayState, RepairRequest, Repaired, ReversalRow,
+    Settled, StoredAhead, Taken, Unfinished, UsageChange,
 };
 pub use snapshot::Snapshot;
 
@@ -164,8 +166,8 @@ pub trait Store: Send + Sync + 'static {
     /// Notes what is on the alerts topic, and lets those alerts leave the outbox.
     async fn published(&self, published: &Published) -> Result<(), StoreError>;
 
-    /// Bill runs and accounts that the query may need, as they are at one moment.
-    async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError>;
+    /// A page of the query's rows, as they are at one moment.
+    async fn read(&self, question: &Question<'_>) -> Result<Answer, StoreError>;
 
     /// Control totals over all partitions.
     async fn totals(&self) -> Result<Totals, StoreError>;

@@ -19,7 +19,7 @@ use super::draw::Tail;
 use super::runs::{HeldUsage, LedgerCause};
 use super::usage::Judged;
 use crate::domain::{
-    Account, AccountImage, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken, Threshold,
+    Account, AccountImage, AssignmentRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken, Threshold,
     Totals, Turn, Waterfall,
 };
 use crate::events::Rules;
@@ -254,7 +254,7 @@ impl Partition {
         let Prepared { mut accounts, mut draft, tail, .. } = prepared;
         draft.commit.bytes = tail.into_bytes();
         for account in &mut accounts {
-            account.finish(&self.context.thresholds, &mut draft.changes);
+            account.finish(&self.context.calendar, &self.context.thresholds, &mut draft.changes);
         }
         let Draft { mut commit, changes, mut applied, totals, causes } = draft;
         applied.alerts = changes.alerts.len();
@@ -403,6 +403,10 @@ impl Partition {
         commit.assignments = of_customers(changes.assignments);
         commit.lines = of_customers(changes.lines);
         commit.removed_lines = changes.removed_lines;
+        let span = |of: &OfCustomer<AssignmentRow>| of.row.assignment.as_ref()?.drawable(&self.context.calendar);
+        commit.assignment_spans = commit.assignments.iter().map(span).collect();
+        commit.standing = of_customers(changes.standing);
+        commit.removed_standing = changes.removed_standing;
         commit.new_buckets = of_customers(changes.new_buckets);
         commit.changed_buckets = of_customers(changes.changed_buckets);
         commit.removed_buckets = changes.removed_buckets;

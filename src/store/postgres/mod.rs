@@ -22,9 +22,9 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 use super::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
-    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState,
-    RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
+    AlertRow, Answer, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow,
+    LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, Question,
+    RelayState, RepairRequest, Repaired, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -259,8 +259,8 @@ impl Store for Postgres {
         relay::published(&self.pool, published).await.map_err(|error| self.error(&error))
     }
 
-    async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError> {
-        reader::read(&self.read_pool, selection).await.map_err(|error| store_error(&self.read_place, &error))
+    async fn read(&self, question: &Question<'_>) -> Result<Answer, StoreError> {
+        reader::answer(&self.read_pool, &self.read_place, question).await
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {

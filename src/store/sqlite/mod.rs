@@ -6,6 +6,7 @@
 mod behind;
 mod letters;
 mod read;
+mod reader;
 mod repair;
 mod snapshot;
 mod write;
@@ -19,9 +20,9 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow, LetterPage,
-    LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, ReadView, RelayState,
-    RepairRequest, Repaired, Selection, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
+    AlertRow, Answer, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow,
+    LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, Question,
+    RelayState, RepairRequest, Repaired, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Partitioner, Position, Totals};
 
@@ -214,8 +215,8 @@ impl Store for Sqlite {
         write::published(&self.writer, published).await.map_err(|error| self.error(&error))
     }
 
-    async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError> {
-        read::view(&self.readers, selection).await.map_err(|error| self.error(&error))
+    async fn read(&self, question: &Question<'_>) -> Result<Answer, StoreError> {
+        reader::answer(&self.readers, &self.place, question).await
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {
