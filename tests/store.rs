@@ -3,9 +3,14 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use headroom::domain::{BillRun, BillRunRow, Calendar, Date, Partitioner, Reason, RunStatus, StandingRow, StoredRow};
+use headroom::domain::standing::{Pruning, Shelf, StandingLine};
+use headroom::domain::{
+    Assignment, AssignmentRow, BillRun, BillRunRow, BucketRow, Calendar, ChargingType, Component, Date, Frequency,
+    Level, Partitioner, Plan, Quantity, Reason, RunStatus, StandingRow, StoredRow,
+};
 use headroom::store::{
     AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, Filters, LetterPage, LetterSelection, OfCustomer,
     Offsets, Options, Partitioned, Place, Published, Question, RepairRequest, Repaired, Settled, Store, StoreError,
@@ -46,6 +51,7 @@ impl Scene {
             connections: 3,
             read_connections: 2,
             timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(60),
         };
         connect(&options).unwrap()
     }
@@ -261,6 +267,132 @@ async fn closed_runs_are_read_from_their_rows(scene: Scene) {
     assert_eq!(store.take(0).await.unwrap().stored_ahead, []);
 }
 
+/// What one commit makes of twenty customers: that so much is left in each one's bucket, and which lines stand.
+fn state(epoch: i64, number: i64) -> Commit {
+    let calendar = Calendar::new("UTC").unwrap();
+    let mut commit = commit(0, epoch, number, 1..1);
+    for customer in customers_of(0).take(20) {
+        let component = Component {
+            id: 1,
+            by_value: false,
+            charging_type: ChargingType::Duration,
+            allowance: Quantity::from_millionths(1_000_000_000),
+            timebands: Vec::new(),
+            charge_groups: Vec::new(),
+            charge_group_categories: Vec::new(),
+            dial_strings: Vec::new(),
+        };
+        let plan = Plan {
+            id: 1,
+            product: None,
+            frequency: Frequency::Monthly(1),
+            rollover_periods: 0,
+            min_qualifying_quantity: None,
+            max_per_event_quantity: None,
+            components: vec![component],
+        };
+        let assignment = Assignment {
+            id: customer,
+            level: Level::Customer,
+            scope: 0,
+            start_date: Date::from_days(19_000),
+            end_date: None,
+            plan,
+            thresholds: None,
+        };
+        let (from, until) = assignment.drawable(&calendar).unwrap();
+        let day = calendar.start_of(Date::from_days(20_000));
+        let window = assignment.windows_open_at(&calendar, day).next().unwrap();
+        let key = assignment.key();
+        let bucket = BucketRow {
+            slot: 0,
+            assignment: key,
+            component: 1,
+            window_start: window.start,
+            charging_type: ChargingType::Duration,
+            by_value: false,
+            allowance: Quantity::from_millionths(1_000_000_000),
+            remaining: Quantity::from_millionths(number),
+            mark: None,
+        };
+        let line = |of: i64| customer * 2 + of.rem_euclid(2);
+        let standing = StandingRow {
+            upi: line(number),
+            from,
+            until,
+            after: None,
+            site: None,
+            product: None,
+            cycle: 3,
+            contract_owner: None,
+        };
+        commit.standing.push(OfCustomer { customer, row: standing });
+        if number == 0 {
+            commit
+                .assignments
+                .push(OfCustomer { customer, row: AssignmentRow { key, version: 1, assignment: Some(assignment) } });
+            commit.assignment_spans.push(Some((from, until)));
+            commit.new_buckets.push(OfCustomer { customer, row: bucket });
+        } else {
+            commit.removed_standing.push((customer, line(number - 1), from));
+            commit.changed_buckets.push(OfCustomer { customer, row: bucket });
+        }
+    }
+    if number == 0 {
+        commit.bill_runs = vec![(bill_run(RunStatus::Open), true)];
+    }
+    commit
+}
+
+/// Pages are read while commits are written: each is a state between two of them, of lines and of what is left alike.
+async fn a_page_is_one_moment(scene: Scene) {
+    const READS: usize = 60;
+    let store = scene.ready().await;
+    let epoch = store.take(0).await.unwrap().epoch;
+    store.commit(&state(epoch, 0)).await.unwrap();
+    let reads = Arc::new(AtomicUsize::new(0));
+    let writing = tokio::spawn({
+        let (store, reads) = (store.clone(), reads.clone());
+        async move {
+            let mut number = 1;
+            while reads.load(Ordering::Relaxed) < READS {
+                store.commit(&state(epoch, number)).await.unwrap();
+                number += 1;
+            }
+        }
+    });
+    let calendar = Calendar::new("UTC").unwrap();
+    let span = (calendar.start_of(Date::from_days(20_000)), calendar.start_of(Date::from_days(20_001)));
+    let mut seen = std::collections::BTreeSet::new();
+    while reads.fetch_add(1, Ordering::Relaxed) < READS {
+        let question = Question {
+            calendar: &calendar,
+            filters: Filters::default(),
+            owners: None,
+            sort: Vec::new(),
+            skip: 7,
+            limit: 7,
+            counted: true,
+            nested: true,
+        };
+        let answer = store.read(&question).await.unwrap();
+        assert_eq!((answer.rows.len(), answer.further, answer.total), (7, true, Some(20)));
+        let mut states = std::collections::BTreeSet::new();
+        for row in &answer.rows {
+            let account = answer.accounts.iter().find(|of| of.value.customer == row.customer).unwrap();
+            let line = StandingLine { upi: row.upi, site: None, product: None };
+            let entries = Shelf::new(&account.value).entries(line, &calendar, span, &Pruning::default());
+            let left = entries[0].components[0].remaining.millionths();
+            assert_eq!(row.upi, row.customer * 2 + left % 2, "the line that stood when so much was left");
+            states.insert(left);
+        }
+        assert_eq!(states.len(), 1, "{states:?} are of several commits");
+        seen.extend(states);
+    }
+    writing.await.unwrap();
+    assert!(seen.len() > 1, "nothing was written meanwhile");
+}
+
 async fn a_newer_schema_is_refused(scene: Scene) {
     scene.ready().await;
     let now = if scene.url.starts_with("sqlite") { "datetime('now')" } else { "now()" };
@@ -371,6 +503,7 @@ on_both!(
     one_relay_has_the_lease,
     rows_come_from_all_partitions,
     closed_runs_are_read_from_their_rows,
+    a_page_is_one_moment,
     dead_letters_are_found_and_marked,
     repairs_are_asked_for_and_answered,
     a_newer_schema_is_refused

@@ -10,7 +10,7 @@ pub(super) enum Form {
 }
 
 /// All keys, in the order of `config/headroom.toml`.
-pub(super) const KEYS: [(&str, Form); 44] = [
+pub(super) const KEYS: [(&str, Form); 45] = [
     ("time_zone", Form::Text),
     ("max_future", Form::Text),
     ("retention", Form::Text),
@@ -28,6 +28,7 @@ pub(super) const KEYS: [(&str, Form); 44] = [
     ("store.password_file", Form::Text),
     ("store.connections", Form::Toml),
     ("store.read_connections", Form::Toml),
+    ("store.read_timeout", Form::Text),
     ("http.listen", Form::Text),
     ("http.url_bytes", Form::Toml),
     ("http.head_bytes", Form::Toml),

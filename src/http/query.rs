@@ -5,7 +5,7 @@ use std::time::Instant as Clock;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -27,6 +27,8 @@ use crate::telemetry::metrics::HTTP_DURATION;
 
 /// The path of the query.
 pub(super) const PATH: &str = "/inclusive-usage-balances";
+/// The time up to which all that Kafka held is in the answer.
+const APPLIED: HeaderName = HeaderName::from_static("headroom-applied");
 
 /// What the query answers from.
 pub struct QueryOptions {
@@ -40,6 +42,8 @@ pub struct QueryOptions {
     pub health: Health,
     /// What a client may take.
     pub limits: Limits,
+    /// How long the store may take.
+    pub patience: Duration,
 }
 
 /// What the answers share.
@@ -136,7 +140,9 @@ async fn answer(shared: Arc<Shared>, uri: Uri, headers: HeaderMap) -> Result<Res
     let place = shared.room.clone().try_acquire_owned();
     let place = place.map_err(|_| Refused::Unavailable("too many requests are being answered now; ask again"))?;
     let question = rows::question(&query, &grant, &shared.options.calendar, wants_count(&headers));
-    let answer = shared.options.store.read(&question).await.map_err(|error| match error {
+    let reading = tokio::time::timeout(shared.options.patience, shared.options.store.read(&question));
+    let read = reading.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the query takes too long".to_owned())));
+    let answer = read.map_err(|error| match error {
         StoreError::Unavailable(line) => {
             warn!("query: {line}");
             Refused::Unavailable("the store does not answer; ask again")
@@ -175,6 +181,9 @@ fn page(options: &QueryOptions, query: &Query, answer: &Answer) -> Response {
     let headers = response.headers_mut();
     if let Ok(link) = HeaderValue::from_str(&links(query, answer.further)) {
         headers.insert(header::LINK, link);
+    }
+    if let Some(value) = answer.applied_at.and_then(|at| HeaderValue::from_str(&at.to_string()).ok()) {
+        headers.insert(APPLIED, value);
     }
     if let Some(total) = answer.total {
         headers.insert("x-total-count", HeaderValue::from(total));

@@ -28,7 +28,7 @@ pub use rows::{
 };
 pub use snapshot::Snapshot;
 
-use crate::domain::{AccountImage, Position, Totals};
+use crate::domain::{AccountImage, Instant, Position, Totals};
 
 /// How to reach a store.
 #[derive(Debug, Clone)]
@@ -43,6 +43,8 @@ pub struct Options {
     pub read_connections: u32,
     /// How long to wait for a connection.
     pub timeout: Duration,
+    /// How long a reader waits for a connection, and for a statement of the query.
+    pub read_timeout: Duration,
 }
 
 /// What is wrong with the address of a store, as the end of a sentence that begins with its key: what can be told before
@@ -147,6 +149,10 @@ pub trait Store: Send + Sync + 'static {
 
     /// Writes a batch's effect, all of it or nothing. Its first statement is the fence.
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError>;
+
+    /// Notes that these partitions, each of an epoch, had applied by now all that their topics held at this time. One that
+    /// has another owner is passed over; a later time stays.
+    async fn note_applied(&self, owned: &[(i32, i64)], at: Instant) -> Result<(), StoreError>;
 
     /// The bill runs of all partitions as their home partitions hold them.
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError>;

@@ -242,6 +242,8 @@ pub struct Commit {
     pub next: Offsets,
     /// The number of the last alert raised, this batch's included.
     pub outbox_number: i64,
+    /// A time whose records the partition has then all applied; `None` when that is not known to be later than before.
+    pub applied_at: Option<Instant>,
     /// Control totals, this batch's included.
     pub totals: Totals,
     /// Sources that got a number in this batch.

@@ -16,6 +16,7 @@ use super::batch::{Batch, Cause, Outcomes};
 use super::behind::Trailing;
 use super::cache::Cache;
 use super::draw::Tail;
+use super::ends::Ends;
 use super::runs::{HeldUsage, LedgerCause};
 use super::usage::Judged;
 use crate::domain::{
@@ -82,6 +83,8 @@ pub struct Partition {
     /// Customers stored ahead of their turn in a run that is being stored.
     pub(super) ahead: FxHashSet<StoredAhead>,
     pub(super) sources: FxHashMap<String, i32>,
+    /// Ends of its topics that it has yet to come to.
+    pub(super) ends: Arc<Ends>,
     cache: Cache,
     pub(super) waterfall: Waterfall,
     /// Scratch space: what the event at hand draws, and the same packed.
@@ -141,6 +144,7 @@ impl Partition {
             bill_runs: BillRuns::restore(taken.bill_runs),
             ahead: taken.stored_ahead.into_iter().collect(),
             sources,
+            ends: Arc::default(),
             cache: Cache::default(),
             waterfall: Waterfall::default(),
             draws: Vec::new(),
@@ -161,6 +165,11 @@ impl Partition {
     /// Its number.
     pub fn number(&self) -> i32 {
         self.partition
+    }
+
+    /// The epoch that it was taken with.
+    pub(super) fn epoch(&self) -> i64 {
+        self.epoch
     }
 
     /// The earliest offsets of which a record may not be applied.
@@ -366,6 +375,9 @@ impl Partition {
         commit.epoch = self.epoch;
         commit.from = self.offsets;
         commit.behind.extend(self.newly_behind());
+        if self.trailing.is_empty() {
+            commit.applied_at = self.ends.reached(commit.next);
+        }
         commit.totals = self.totals;
         commit.totals += totals;
         for kind in 0..3 {

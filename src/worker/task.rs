@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
 use super::batch::{Batch, Input};
+use super::ends::Ends;
 use super::intake::lock;
 use super::metrics::Metrics;
 use super::partition::{Applied, Partition};
@@ -21,6 +22,10 @@ use crate::stream::Control;
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) partition: i32,
+    /// The epoch that it was taken with.
+    pub(super) epoch: i64,
+    /// Ends of its topics that it has yet to come to.
+    pub(super) ends: Arc<Ends>,
     /// Batches handed over that are not committed yet.
     in_hand: AtomicUsize,
     committed: [AtomicI64; 2],
@@ -37,6 +42,8 @@ impl Shared {
         let offsets = partition.offsets();
         let shared = Shared {
             partition: partition.number(),
+            epoch: partition.epoch(),
+            ends: partition.ends.clone(),
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
             held: AtomicI64::new(0),

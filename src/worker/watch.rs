@@ -13,7 +13,8 @@ use super::intake::{Owned, Watched, lock};
 use super::metrics::Metrics;
 use super::partition::Context;
 use super::task::Work;
-use crate::domain::BillRunRow;
+use crate::domain::{BillRunRow, Instant};
+use crate::store::Offsets;
 use crate::stream::{self, Ends, Start};
 use crate::telemetry::{Health, metrics as names};
 
@@ -39,10 +40,10 @@ impl Watch {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = period.tick() => {}
-                () = self.bill_runs.notified() => {}
-            }
+            let on_time = tokio::select! {
+                _ = period.tick() => true,
+                () = self.bill_runs.notified() => false,
+            };
             let watched: BTreeMap<i32, Watched> = lock(&self.owned).clone();
             let runs = match self.context.store.home_bill_runs().await {
                 Ok(runs) => {
@@ -71,6 +72,7 @@ impl Watch {
             self.metrics.behind.set(watched.values().map(|one| one.shared.behind()).sum::<usize>() as f64);
             self.metrics.held.set(watched.values().map(|one| one.shared.held()).sum::<i64>() as f64);
             let partitions: Vec<i32> = watched.keys().copied().collect();
+            let asked_at = (self.context.now)();
             let options = self.stream.clone();
             let asking = tokio::task::spawn_blocking(move || {
                 let asked = ends.map_or_else(|| Ends::new(&options), Ok);
@@ -78,7 +80,10 @@ impl Watch {
             });
             ends = match asking.await {
                 Ok(Ok((ends, found))) => {
-                    self.show(&watched, &found, &runs);
+                    let idle = self.show(&watched, &found, &runs, asked_at);
+                    if on_time && let Err(error) = self.context.store.note_applied(&idle, asked_at).await {
+                        self.health.fault(names::STORE, &error.to_string());
+                    }
                     Some(ends)
                 }
                 Ok(Err(error)) => {
@@ -96,7 +101,16 @@ impl Watch {
     }
 
     /// Sets the gauges of lag: records up to where a read_committed reader is at the end, and bill runs yet to apply.
-    fn show(&self, watched: &BTreeMap<i32, Watched>, ends: &[Start], runs: &[BillRunRow]) {
+    /// Gives the partitions, each with its epoch, that have applied all that there was at `asked_at`; the others are told
+    /// how far that is.
+    fn show(
+        &self,
+        watched: &BTreeMap<i32, Watched>,
+        ends: &[Start],
+        runs: &[BillRunRow],
+        asked_at: Instant,
+    ) -> Vec<(i32, i64)> {
+        let mut idle = Vec::new();
         for end in ends {
             let Some(one) = watched.get(&end.partition) else { continue };
             let committed = one.shared.committed();
@@ -114,6 +128,12 @@ impl Watch {
             let assignments = lag(Input::Assignments, committed.assignments, end.assignments) + runs_to_come;
             self.metrics.lag(Input::Usage, end.partition).set(usage as f64);
             self.metrics.lag(Input::Assignments, end.partition).set(assignments as f64);
+            if usage + assignments == 0 {
+                idle.push((end.partition, one.shared.epoch));
+            } else if runs_to_come == 0 {
+                one.shared.ends.push(asked_at, Offsets { usage: end.usage, assignments: end.assignments });
+            }
         }
+        idle
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use headroom::domain::{AccountImage, Partitioner, Position, Totals};
+use headroom::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 use headroom::store::{
     AlertRow, Answer, BillRunOfPartition, Commit, CommitError, Deployment, HeldSelection, LedgerKey, LedgerRow,
     LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace, Published,
@@ -92,8 +92,14 @@ impl Both {
                 (format!("{}/{}", database.server, database.name), Place::Database { _database: database })
             }
         };
-        let options =
-            Options { url, read_url: None, connections: 2, read_connections: 1, timeout: Duration::from_secs(10) };
+        let options = Options {
+            url,
+            read_url: None,
+            connections: 2,
+            read_connections: 1,
+            timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(60),
+        };
         let real = connect(&options).map_err(failed)?;
         real.migrate().await.map_err(failed)?;
         let settled = Settled { partitions: 1, partitioner: Partitioner::Murmur2, time_zone: zone.to_owned() };
@@ -257,6 +263,10 @@ impl Store for Both {
             },
             Err(error) => Err(error),
         }
+    }
+
+    async fn note_applied(&self, owned: &[(i32, i64)], at: Instant) -> Result<(), StoreError> {
+        self.real.note_applied(owned, at).await
     }
 
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {

@@ -333,6 +333,10 @@ impl Store for Memory {
         }
     }
 
+    async fn note_applied(&self, _owned: &[(i32, i64)], _at: Instant) -> Result<(), StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
         unreachable!("no part of a partition's work")
     }

@@ -39,7 +39,8 @@ pub(super) async fn write(
 /// Moves the progress row on, if it is still this owner's and stands where the batch began.
 async fn fence(connection: &mut PgConnection, commit: &Commit) -> Result<bool, Error> {
     let moved = sqlx::query(
-        "UPDATE progress SET usage_offset = $5, assignments_offset = $6, outbox_number = $7 \
+        "UPDATE progress SET usage_offset = $5, assignments_offset = $6, outbox_number = $7, \
+         applied_at = greatest(applied_at, $8) \
          WHERE partition = $1 AND epoch = $2 AND usage_offset = $3 AND assignments_offset = $4",
     )
     .bind(commit.partition)
@@ -49,9 +50,28 @@ async fn fence(connection: &mut PgConnection, commit: &Commit) -> Result<bool, E
     .bind(commit.next.usage)
     .bind(commit.next.assignments)
     .bind(commit.outbox_number)
+    .bind(commit.applied_at.map(Timestamp))
     .execute(connection)
     .await?;
     Ok(moved.rows_affected() == 1)
+}
+
+/// Notes when partitions were at the ends of their topics: a statement each, and none waits for a commit, which will say
+/// it itself.
+pub(super) async fn note_applied(pool: &PgPool, owned: &[(i32, i64)], at: Instant) -> Result<(), Error> {
+    let mut connection = pool.acquire().await?;
+    for (partition, epoch) in owned {
+        sqlx::query(
+            "UPDATE progress SET applied_at = greatest(applied_at, $3) WHERE partition = \
+             (SELECT partition FROM progress WHERE partition = $1 AND epoch = $2 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(partition)
+        .bind(epoch)
+        .bind(Timestamp(at))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
 
 async fn write_usage(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {

@@ -15,6 +15,8 @@ mod snapshot;
 mod types;
 pub(super) mod url;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::Row;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -26,7 +28,7 @@ use super::{
     LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Published, Question,
     RelayState, RepairRequest, Repaired, Settled, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
-use crate::domain::{AccountImage, Partitioner, Position, Totals};
+use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -54,17 +56,20 @@ impl Postgres {
             Some(url) => parse(url, "store.read_url")?,
             None => (main.clone(), place.clone()),
         };
-        let pool = |connect: PgConnectOptions, connections: u32| {
+        let pool = |connect: PgConnectOptions, connections: u32, timeout: Duration| {
             PgPoolOptions::new()
                 .max_connections(connections)
-                .acquire_timeout(options.timeout)
+                .acquire_timeout(timeout)
                 // Each statement fails clearly on a dead connection; a check before each would cost a round trip.
                 .test_before_acquire(false)
                 .connect_lazy_with(connect)
         };
+        // The database ends a statement that nobody waits for any more.
+        let longest = options.read_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into()).to_string();
+        let read = read.options([("default_transaction_read_only", "on"), ("statement_timeout", &longest)]);
         Ok(Postgres {
-            pool: pool(main, options.connections),
-            read_pool: pool(read.options([("default_transaction_read_only", "on")]), options.read_connections),
+            pool: pool(main, options.connections, options.timeout),
+            read_pool: pool(read, options.read_connections, options.read_timeout),
             place: format!("store.url: {place}"),
             read_place: format!(
                 "{}: {read_place}",
@@ -233,6 +238,10 @@ impl Store for Postgres {
 
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {
         commit::write(&self.pool, commit, |error| self.error(error)).await
+    }
+
+    async fn note_applied(&self, owned: &[(i32, i64)], at: Instant) -> Result<(), StoreError> {
+        commit::note_applied(&self.pool, owned, at).await.map_err(|error| self.error(&error))
     }
 
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {

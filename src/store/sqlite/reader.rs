@@ -1,5 +1,7 @@
 //! What the query reads, at one moment of SQLite.
 
+use std::time::{Duration, Instant};
+
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{AssertSqlSafe, Error, Row, Sqlite, Transaction};
@@ -27,6 +29,9 @@ static DIALECT: Dialect = Dialect {
     },
 };
 
+/// How many steps of its machine SQLite makes between two looks at the clock.
+const STEPS: i32 = 10_000;
+
 /// A read transaction.
 struct Moment {
     transaction: Transaction<'static, Sqlite>,
@@ -34,9 +39,18 @@ struct Moment {
 }
 
 /// Answers a question at one moment.
-pub(super) async fn answer(pool: &SqlitePool, place: &str, question: &Question<'_>) -> Result<Answer, StoreError> {
+pub(super) async fn answer(
+    pool: &SqlitePool,
+    timeout: Duration,
+    place: &str,
+    question: &Question<'_>,
+) -> Result<Answer, StoreError> {
     let fault = |error: Error| store_error(place, &error);
-    let mut moment = Moment { transaction: pool.begin().await.map_err(fault)?, place: place.to_owned() };
+    let mut transaction = pool.begin().await.map_err(fault)?;
+    // There is no server that ends a statement which nobody waits for any more.
+    let end = Instant::now() + timeout;
+    transaction.lock_handle().await.map_err(fault)?.set_progress_handler(STEPS, move || Instant::now() < end);
+    let mut moment = Moment { transaction, place: place.to_owned() };
     let answer = pages::answer(&mut moment, question).await?;
     moment.transaction.commit().await.map_err(fault)?;
     Ok(answer)

@@ -44,12 +44,14 @@ pub(super) async fn settle(pool: &SqlitePool, settled: &Settled) -> Result<(), E
 pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, Error> {
     let mut transaction = begin(pool).await?;
     let moved = sqlx::query(
-        "UPDATE progress SET usage_offset = ?, assignments_offset = ?, outbox_number = ? \
+        "UPDATE progress SET usage_offset = ?, assignments_offset = ?, outbox_number = ?, \
+         applied_at = coalesce(max(applied_at, ?), applied_at) \
          WHERE partition = ? AND epoch = ? AND usage_offset = ? AND assignments_offset = ?",
     )
     .bind(commit.next.usage)
     .bind(commit.next.assignments)
     .bind(commit.outbox_number)
+    .bind(commit.applied_at.map(Instant::micros))
     .bind(commit.partition)
     .bind(commit.epoch)
     .bind(commit.from.usage)
@@ -69,6 +71,23 @@ pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, E
     }
     transaction.commit().await?;
     Ok(true)
+}
+
+/// Notes when partitions were at the ends of their topics.
+pub(super) async fn note_applied(pool: &SqlitePool, owned: &[(i32, i64)], at: Instant) -> Result<(), Error> {
+    let mut transaction = begin(pool).await?;
+    for (partition, epoch) in owned {
+        sqlx::query(
+            "UPDATE progress SET applied_at = max(coalesce(applied_at, ?), ?) WHERE partition = ? AND epoch = ?",
+        )
+        .bind(at.micros())
+        .bind(at.micros())
+        .bind(partition)
+        .bind(epoch)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await
 }
 
 async fn usage(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
