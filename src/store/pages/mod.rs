@@ -21,7 +21,7 @@ use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BucketRow, ChargingType, Date, Instant, Level,
     Partitioner, Quantity, RunStatus,
 };
-use sources::{Group, Kind, Source};
+use sources::{Group, Kind, Source, Sources};
 use sql::{Statements, Way, list, pairs};
 
 /// The most customers by which rows are found rather than by their order.
@@ -130,7 +130,7 @@ async fn sources<M: Moment>(
         dates.join(", "),
         list(partitions)
     );
-    let mut sources = Vec::new();
+    let mut sources = Sources::default();
     let mut any_closed = false;
     for row in moment.rows(statement, 9, false).await? {
         let status = numbered(&RunStatus::ALL, row.numbers[3], "bill_run.status")?;
@@ -150,33 +150,27 @@ async fn sources<M: Moment>(
             status,
         };
         let span = usage_span(&run, question.calendar);
-        let source = Source {
-            bill_run: run.id,
-            period: (run.period_start, run.period_end),
-            partitions: vec![small(row.numbers[0])?],
-            kind: Kind::Live { cycle: run.billing_cycle, span, storing },
-        };
-        sources::add(&mut sources, source);
+        let kind = Kind::Live { cycle: run.billing_cycle, span, storing };
+        sources.add(run.id, (run.period_start, run.period_end), kind, small(row.numbers[0])?);
     }
     if let Some(ids) = question.filters.bill_runs.as_ref().filter(|_| any_closed) {
-        for of in stored_sources(moment, ids, partitions).await? {
-            sources::add(&mut sources, of);
-        }
+        add_stored(moment, ids, partitions, &mut sources).await?;
     }
-    Ok(sources)
+    Ok(sources.into_list())
 }
 
-/// The stored rows of runs. All that a partition has of a run were stored with one period.
-async fn stored_sources<M: Moment>(
+/// Adds the stored rows of runs. All that a partition has of a run were stored with one period.
+async fn add_stored<M: Moment>(
     moment: &mut M,
     runs: &[i64],
     partitions: &[i32],
-) -> Result<Vec<Source>, StoreError> {
+    sources: &mut Sources,
+) -> Result<(), StoreError> {
     let days = moment.dialect().days;
     let first = |column: &str| {
         format!(
             "(SELECT CAST({} AS bigint) FROM stored_row s WHERE s.partition = b.partition \
-             AND s.bill_run_id = b.bill_run_id LIMIT 1)",
+             AND s.bill_run_id = b.bill_run_id ORDER BY s.customer_id LIMIT 1)",
             days(column)
         )
     };
@@ -188,15 +182,13 @@ async fn stored_sources<M: Moment>(
         list(partitions),
         list(runs)
     );
-    let mut sources = Vec::new();
     for row in moment.rows(statement, 4, false).await? {
         // Without a date there is no row.
         let (Some(_), Some(_)) = (row.numbers[2], row.numbers[3]) else { continue };
         let period = (Date::from_days(small(row.numbers[2])?), Date::from_days(small(row.numbers[3])?));
-        let (bill_run, partition) = (whole(row.numbers[1])?, small(row.numbers[0])?);
-        sources.push(Source { bill_run, period, partitions: vec![partition], kind: Kind::Stored });
+        sources.add(whole(row.numbers[1])?, period, Kind::Stored, small(row.numbers[0])?);
     }
-    Ok(sources)
+    Ok(())
 }
 
 /// By what live rows and stored ones are found.

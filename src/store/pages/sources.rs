@@ -6,6 +6,8 @@
 
 use std::cmp::Ordering;
 
+use rustc_hash::FxHashMap;
+
 use super::SortKey;
 use crate::domain::{Date, Instant};
 
@@ -19,7 +21,7 @@ pub(super) struct Source {
     pub(super) kind: Kind,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     /// What stands now of customers of this cycle, in this span; of a run whose rows are being stored only what comes
     /// after those customers that are done.
@@ -28,14 +30,20 @@ pub(super) enum Kind {
     Stored,
 }
 
-/// Adds a source of one partition, to one that is the same but for that if there is one.
-pub(super) fn add(sources: &mut Vec<Source>, source: Source) {
-    let same = |known: &&mut Source| {
-        (known.bill_run, known.period, known.kind) == (source.bill_run, source.period, source.kind)
-    };
-    match sources.iter_mut().find(same) {
-        Some(known) => known.partitions.extend(source.partitions),
-        None => sources.push(source),
+/// Sources as they are found, partition by partition.
+#[derive(Debug, Default)]
+pub(super) struct Sources(FxHashMap<(i64, (Date, Date), Kind), Vec<i32>>);
+
+impl Sources {
+    /// Adds a partition in which rows of a run come from there.
+    pub(super) fn add(&mut self, bill_run: i64, period: (Date, Date), kind: Kind, partition: i32) {
+        self.0.entry((bill_run, period, kind)).or_default().push(partition);
+    }
+
+    /// All of them, in any order.
+    pub(super) fn into_list(self) -> Vec<Source> {
+        let source = |((bill_run, period, kind), partitions)| Source { bill_run, period, partitions, kind };
+        self.0.into_iter().map(source).collect()
     }
 }
 
