@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
 use super::batch::{Batch, Input};
+use super::ends::Ends;
 use super::intake::lock;
 use super::metrics::Metrics;
 use super::partition::{Applied, Partition};
@@ -26,6 +27,8 @@ pub(super) struct Shared {
     pub(super) epoch: i64,
     /// Why no more records are taken, if so.
     stop: Mutex<Option<Stop>>,
+    /// Ends of its topics that it has yet to come to.
+    pub(super) ends: Arc<Ends>,
     /// Batches handed over that are not committed yet.
     in_hand: AtomicUsize,
     committed: [AtomicI64; 2],
@@ -46,6 +49,7 @@ impl Shared {
             partition: partition.number(),
             epoch: partition.epoch(),
             stop: Mutex::default(),
+            ends: partition.ends.clone(),
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
             held: AtomicI64::new(0),

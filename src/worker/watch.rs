@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant as Clock};
 
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
@@ -15,8 +15,8 @@ use super::metrics::Metrics;
 use super::partition::Context;
 use super::stall::{Look, Stalls};
 use super::task::Work;
-use crate::domain::BillRunRow;
-use crate::store::StoreError;
+use crate::domain::{BillRunRow, Instant};
+use crate::store::{Offsets, StoreError};
 use crate::stream::{self, Control, Ends, Start};
 use crate::telemetry::{Health, metrics as names};
 
@@ -50,10 +50,10 @@ impl Watch {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = period.tick() => {}
-                () = self.bill_runs.notified() => {}
-            }
+            let on_time = tokio::select! {
+                _ = period.tick() => true,
+                () = self.bill_runs.notified() => false,
+            };
             let watched: BTreeMap<i32, Watched> = lock(&self.owned).clone();
             self.tell_stops(&watched);
             // A store that is away or hangs is told by others, and must not keep this from seeing what stands still.
@@ -65,6 +65,7 @@ impl Watch {
             self.metrics.behind.set(watched.values().map(|one| one.shared.behind()).sum::<usize>() as f64);
             self.metrics.held.set(watched.values().map(|one| one.shared.held()).sum::<i64>() as f64);
             let partitions: Vec<i32> = watched.keys().copied().collect();
+            let asked_at = (self.context.now)();
             let options = self.stream.clone();
             let asking = tokio::task::spawn_blocking(move || {
                 let asked = ends.map_or_else(|| Ends::new(&options), Ok);
@@ -72,8 +73,11 @@ impl Watch {
             });
             ends = match asking.await {
                 Ok(Ok((ends, found))) => {
-                    let looks = self.show(&watched, &found, &runs);
+                    let (looks, idle) = self.show(&watched, &found, &runs, asked_at);
                     self.tell_stalls(&mut stalls, &looks);
+                    if on_time && let Err(error) = self.context.store.note_applied(&idle, asked_at).await {
+                        debug!("what is applied cannot be noted now: {error}");
+                    }
                     Some(ends)
                 }
                 Ok(Err(error)) => {
@@ -138,7 +142,7 @@ impl Watch {
         if !self.health.is_well(names::STORE) {
             stalls.forget();
         }
-        let stood = stalls.look(Instant::now(), looks);
+        let stood = stalls.look(Clock::now(), looks);
         let long = stood.iter().filter(|(_, stood)| **stood >= self.stall_after);
         let lines: Vec<String> = long
             .map(|(partition, stood)| format!("partition {partition} has not moved for {} s", stood.as_secs()))
@@ -155,9 +159,16 @@ impl Watch {
     }
 
     /// Sets the gauges of lag: records up to where a read_committed reader is at the end, and bill runs yet to apply.
-    /// Returns how the partitions are that are to move.
-    fn show(&self, watched: &BTreeMap<i32, Watched>, ends: &[Start], runs: &[BillRunRow]) -> Vec<Look> {
-        let mut looks = Vec::new();
+    /// Returns how the partitions are that are to move, and those, each with its epoch, that have applied all that there
+    /// was at `asked_at`; the others are told how far that is.
+    fn show(
+        &self,
+        watched: &BTreeMap<i32, Watched>,
+        ends: &[Start],
+        runs: &[BillRunRow],
+        asked_at: Instant,
+    ) -> (Vec<Look>, Vec<(i32, i64)>) {
+        let (mut looks, mut idle) = (Vec::new(), Vec::new());
         for end in ends {
             let Some(one) = watched.get(&end.partition) else { continue };
             let committed = one.shared.committed();
@@ -175,11 +186,16 @@ impl Watch {
             let assignments = lag(Input::Assignments, committed.assignments, end.assignments) + runs_to_come;
             self.metrics.lag(Input::Usage, end.partition).set(usage as f64);
             self.metrics.lag(Input::Assignments, end.partition).set(assignments as f64);
+            if usage + assignments == 0 {
+                idle.push((end.partition, one.shared.epoch));
+            } else if runs_to_come == 0 {
+                one.shared.ends.push(asked_at, Offsets { usage: end.usage, assignments: end.assignments });
+            }
             if one.shared.stop().is_none() {
                 let (partition, epoch) = (end.partition, one.shared.epoch);
                 looks.push(Look { partition, epoch, committed, steps: one.shared.steps(), lag: usage + assignments });
             }
         }
-        looks
+        (looks, idle)
     }
 }

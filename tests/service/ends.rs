@@ -111,6 +111,7 @@ fn a_partitions_task_that_panics_ends_the_worker_with_a_line() {
             connections: 3,
             read_connections: 1,
             timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(10),
         })
         .unwrap();
         store.migrate().await.unwrap();
