@@ -74,7 +74,7 @@ CREATE TABLE customer (
   billing_cycle_id  bigint,
   contract_owner_id bigint,
   partition         int NOT NULL,
-  next_slot         int NOT NULL,
+  next_slot         int NOT NULL,     -- counts where it is past all slots in bucket: theirs were given, and are gone
   PRIMARY KEY (partition, customer_id)
 );
 
@@ -91,7 +91,8 @@ CREATE TABLE assignment (
 );
 CREATE INDEX assignment_line ON assignment (scope) WHERE level = 0;
 
--- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...).
+-- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...). As with buckets, all
+-- updates stay on their page.
 CREATE TABLE line (
   customer_id                bigint NOT NULL,
   usage_product_inventory_id bigint NOT NULL,
@@ -104,7 +105,7 @@ CREATE TABLE line (
   last_usage_product_id      bigint,
   partition                  int NOT NULL,
   PRIMARY KEY (partition, customer_id, usage_product_inventory_id)
-);
+) WITH (fillfactor = 50);
 CREATE INDEX line_id ON line (usage_product_inventory_id);
 
 -- The buckets that something drew from. No column that changes is indexed, so that all updates stay on their page.

@@ -6,8 +6,8 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use headroom::domain::{
-    AccountImage, AssignmentKey, AssignmentRow, BillRunRow, BucketRow, CustomerRow, LineRow, Position, StoredRow,
-    Totals, UsageState,
+    AccountImage, AssignmentKey, AssignmentRow, BillRunRow, BucketRow, CustomerRow, Instant, LineRow, Position,
+    StoredRow, Totals, UsageState,
 };
 use headroom::store::{
     AlertRow, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, HeldSelection, LedgerKey,
@@ -32,6 +32,8 @@ pub(crate) struct Rows {
     pub(crate) assignments: BTreeMap<(i64, AssignmentKey), AssignmentRow>,
     pub(crate) lines: BTreeMap<(i64, i64), LineRow>,
     pub(crate) buckets: BTreeMap<(i64, i32), BucketRow>,
+    /// Every slot that a row ever had, by customer, with its bucket: assignment, component, start.
+    pub(crate) slots: BTreeMap<(i64, i32), (AssignmentKey, i64, Instant)>,
     pub(crate) bill_runs: BTreeMap<i64, (BillRunRow, bool)>,
     /// By run, customer and line.
     pub(crate) stored_rows: BTreeMap<(i64, i64, i64), StoredRow>,
@@ -88,10 +90,14 @@ impl Rows {
             let known = self.assignments.insert((*customer, row.key), row.clone());
             assert!(known.is_none_or(|known| known.version < row.version), "a version holds until a higher one");
         }
-        for OfCustomer { customer, row } in &commit.lines {
-            assert!(row.fact.is_some() || row.last_usage.is_some(), "a line is known by something");
-            self.lines.insert((*customer, row.upi), *row);
+        for OfCustomer { customer, row } in &commit.changed_lines {
+            assert!(self.lines.insert((*customer, row.upi), *row).is_some(), "a changed line has a row");
         }
+        for OfCustomer { customer, row } in &commit.new_lines {
+            assert!(self.lines.insert((*customer, row.upi), *row).is_none(), "a new line has no row");
+        }
+        let known = |row: &LineRow| row.fact.is_some() || row.last_usage.is_some();
+        assert!(self.lines.values().all(known), "a line is known by something");
         for line in &commit.removed_lines {
             assert!(self.lines.remove(line).is_some(), "only a line with a row is removed: {line:?}");
         }
@@ -157,13 +163,16 @@ impl Rows {
         }
         for OfCustomer { customer, row } in &commit.new_buckets {
             assert!(self.buckets.insert((*customer, row.slot), *row).is_none(), "a new bucket has no row");
+            let bucket = (row.assignment, row.component, row.window_start);
+            let given = self.slots.insert((*customer, row.slot), bucket);
+            assert!(given.is_none_or(|given| given == bucket), "a slot is given once: {row:?}");
         }
         for row in self.buckets.values() {
             assert!(row.remaining <= row.allowance, "no more is left than there was: {row:?}");
         }
     }
 
-    /// Whatever belongs to a customer, its customer has a row, and a slot is one that was given.
+    /// Whatever belongs to a customer, its customer has a row.
     fn check_customers(&self) {
         let known = |customer: &i64| self.customers.contains_key(customer);
         assert!(
@@ -172,9 +181,7 @@ impl Rows {
         );
         assert!(self.assignments.keys().all(|(customer, _)| known(customer)), "a customer has a row");
         assert!(self.lines.keys().all(|(customer, _)| known(customer)), "a customer has a row");
-        for (customer, slot) in self.buckets.keys() {
-            assert!(*slot < self.customers[customer].next_slot, "a slot was given before");
-        }
+        assert!(self.buckets.keys().all(|(customer, _)| known(customer)), "a customer has a row");
     }
 
     fn image(&self, row: CustomerRow) -> AccountImage {
