@@ -19,6 +19,7 @@ mod refold;
 mod repair;
 mod replay;
 mod runs;
+mod spares;
 mod task;
 mod usage;
 mod watch;
@@ -70,6 +71,7 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
         raised,
         bill_runs: bill_runs.clone(),
         batches: Arc::default(),
+        spares: Arc::default(),
         control: control.clone(),
     };
     let partitions = context.partitions;
