@@ -80,7 +80,6 @@ struct Audit<'a> {
     fold: Option<PlainFold<'a>>,
     rows: Vec<BucketRow>,
     names: BTreeMap<i32, Name>,
-    next_slot: i32,
     lines: Vec<LineRow>,
     /// The last usage of each line, with its site and product.
     used: BTreeMap<i64, (Position, i64, i64)>,
@@ -96,7 +95,6 @@ impl<'a> Audit<'a> {
             fold: None,
             rows: Vec::new(),
             names: BTreeMap::new(),
-            next_slot: 0,
             lines: Vec::new(),
             used: BTreeMap::new(),
             last: None,
@@ -108,10 +106,6 @@ impl<'a> Audit<'a> {
     fn finish(mut self) -> Found {
         self.compare_lines();
         let Some(fold) = self.fold.take() else { return self.found };
-        if let Some(given) = self.rows.iter().map(|row| row.slot).max().filter(|given| *given >= self.next_slot) {
-            let (stored, folded) = (self.next_slot.to_string(), format!("more than {given}"));
-            self.note("the number of the next bucket".to_owned(), stored, folded);
-        }
         let mut drawn = fold.into_drawn();
         for row in std::mem::take(&mut self.rows) {
             let name = Name::of(&row);
@@ -168,7 +162,6 @@ impl<'a> Audit<'a> {
 
     fn account(&mut self, image: AccountImage) {
         self.found.known = true;
-        self.next_slot = image.next_slot;
         self.names = image.buckets.iter().map(|row| (row.slot, Name::of(row))).collect();
         let assignments = image.assignments.into_iter().filter_map(|row| row.assignment).collect();
         let mut fold = PlainFold::new(self.calendar, assignments);

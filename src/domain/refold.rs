@@ -47,9 +47,6 @@ impl Refold {
         let stored = image.buckets.clone();
         let stored_lines = image.lines.clone();
         image.lines.iter_mut().for_each(|line| line.last_usage = None);
-        // A slot is never given again, whatever the customer's own row says.
-        let given = stored.iter().map(|row| row.slot.saturating_add(1)).max().unwrap_or(0);
-        image.next_slot = image.next_slot.max(given);
         for row in &mut image.buckets {
             let assignment = image.assignments.iter().find(|known| known.key == row.assignment);
             let plan = assignment.and_then(|known| known.assignment.as_ref()).map(|assignment| &assignment.plan);
@@ -125,11 +122,12 @@ impl Refold {
         differ.map(|(stored, folded)| LineDifference { stored: stored.copied(), folded: folded.copied() }).collect()
     }
 
-    /// The customer's own row, if the fold gave slots, or if it would give one again.
+    /// The customer's own row, if slots would be given again once the buckets are as the fold has them.
     pub fn customer(&self, stored: &AccountImage) -> Option<CustomerRow> {
         let next_slot = self.account.image().next_slot;
         let row = CustomerRow { customer: stored.customer, fact: stored.fact, next_slot };
-        (next_slot != stored.next_slot).then_some(row)
+        let given = self.account.buckets().map(|row| row.slot.saturating_add(1)).max().unwrap_or(0);
+        (next_slot > given.max(stored.next_slot)).then_some(row)
     }
 
     /// The buckets whose rows are others than the fold gives, by slot.

@@ -95,8 +95,6 @@ pub(crate) enum Damage {
     Site(Index),
     /// A row of a line that there is not.
     NewLine,
-    /// A slot will be given twice.
-    NextSlot,
     /// Other control totals: of what counts, quantity, drawn.
     Totals(i64, usize),
 }
@@ -116,7 +114,6 @@ pub(crate) fn damages() -> impl Strategy<Value = Vec<Damage>> {
         at().prop_map(Damage::NoLine),
         at().prop_map(Damage::Site),
         Just(Damage::NewLine),
-        Just(Damage::NextSlot),
         (1..9i64, 0..3usize).prop_map(|(by, kind)| Damage::Totals(by, kind)),
     ];
     vec(damage, 1..4)
@@ -160,10 +157,8 @@ fn spoil(rows: &mut Rows, damage: &Damage) {
         }
         Damage::NewBucket(at) => {
             let Some(mut row) = pick(at).map(|key| rows.buckets[&key]) else { return };
-            let Some(owner) = rows.customers.get_mut(&SPOILED) else { return };
             row.window_start = headroom::domain::Instant::from_micros(row.window_start.micros() + 1);
-            row.slot = owner.next_slot;
-            owner.next_slot += 1;
+            row.slot = slots.iter().map(|key| key.1 + 1).max().unwrap_or(0);
             rows.buckets.insert((SPOILED, row.slot), row);
         }
         Damage::NoDraws(at) => {
@@ -188,10 +183,6 @@ fn spoil(rows: &mut Rows, damage: &Damage) {
             rows.lines.insert((SPOILED, 99), LineRow { upi: 99, fact: None, last_usage });
         }
         Damage::NewLine => {}
-        Damage::NextSlot => {
-            let Some(owner) = rows.customers.get_mut(&SPOILED) else { return };
-            owner.next_slot = 0;
-        }
         Damage::Totals(by, kind) => {
             rows.totals.counted += by;
             rows.totals.quantity[*kind] += i128::from(*by);

@@ -144,7 +144,7 @@ impl Account {
         account.assignments.sort_unstable_by_key(|state| state.row.key);
         let mut rows = image.buckets;
         rows.sort_unstable_by_key(|row| row.slot);
-        account.next_slot = rows.last().map_or(0, |last| last.slot + 1).max(image.next_slot);
+        account.next_slot = rows.last().map_or(0, |last| last.slot.saturating_add(1)).max(image.next_slot);
         account.buckets =
             rows.into_iter().map(|row| Bucket { row, window: None, stored: true, before: None, cause: None }).collect();
         account.index(calendar);
