@@ -1,21 +1,42 @@
 //! Which corners the histories reached: a law that was never tried where it is hard proves little. Each clause of
 //! `domain.md sections 4 to 7` that has a corner is counted, and a run that met one of them never fails.
 
+mod drawing;
+mod meetings;
+
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::facts::{Fact, Threshold};
-use crate::model::{Balances, BucketKey, EventKey, Outcome};
+use crate::calendar::next;
+use crate::facts::{Fact, Run, Threshold};
+use crate::model::{Balances, BucketKey, EventKey, Known, Outcome};
 use crate::play::Step;
+use meetings::Meetings;
 
 /// An hour, in microseconds.
 const HOUR: i64 = 3_600_000_000;
 
 /// Every corner.
-const CORNERS: [&str; 50] = [
+const CORNERS: [&str; 87] = [
     "4: a window cut by its assignment was drawn",
     "4: a day of less than 24 hours was drawn",
     "4: a day of more than 24 hours was drawn",
     "4: a bucket was drawn after its window",
+    "4: a day's window was drawn",
+    "4: a week's window was drawn",
+    "4: a month's window with another anchor was drawn",
+    "5: two levels in one event",
+    "5: the earlier expiry first",
+    "5: of one expiry, the earlier assignment first",
+    "5: of one expiry and start, the lower assignment first",
+    "5: of one assignment, the lower component first",
+    "5: two events of one instant and bucket",
+    "5: a plan for one product",
+    "5: by timeband",
+    "5: by charge group",
+    "5: by charge group category",
+    "5: by how the number begins",
+    "5: by the whole number",
+    "5: one alternative of several",
     "5: fast, nothing had drawn from the bucket",
     "5: fast, after all that had drawn from it",
     "5: fast, late and with room",
@@ -28,6 +49,9 @@ const CORNERS: [&str; 50] = [
     "5: others served while a customer was behind",
     "5: a customer caught up",
     "5: a fold left unfinished, and taken up by another owner",
+    "5: known usage displaced into a later bucket with room",
+    "5: a bucket emptied by a late event",
+    "5: between the late event that emptied a bucket and its last",
     "5: fast reversal",
     "5: slow reversal",
     "5: reversal before its event",
@@ -44,6 +68,11 @@ const CORNERS: [&str; 50] = [
     "6: let in",
     "6: held, then reversed",
     "6: held by two runs at once",
+    "6: held by a run in arrears",
+    "6: let in by another billing cycle",
+    "6: let in, while another run that covers it is open",
+    "6: counted usage under a run that closed later",
+    "6: a closed run known before its customer",
     "6: a run closed with rows",
     "6: a run opened again",
     "6: a run finalized",
@@ -56,30 +85,52 @@ const CORNERS: [&str; 50] = [
     "7: a percentage",
     "7: a quantity",
     "7: a changed list",
+    "7: a drawn bucket went and came back",
+    "7: crossed by usage let in",
+    "7: recovered by a larger allowance",
+    "7: recovered by a reversal",
+    "7: no cause",
+    "7: a threshold of more than all of it, which always holds",
+    "7: a list with repeats",
+    "7: an empty list",
     "3: counted",
     "3: duplicate",
     "3: conflict",
     "3: passed over",
     "3: a version that holds again",
     "3: refused by itself",
+    "3: a line moved by its usage",
+    "3: a line not moved by late usage",
+    "3: a line where inventory.changed tells",
+    "3: a line known no more",
+    "3: a line known by an assignment only",
 ];
 
 /// How often each was met.
 #[derive(Debug, Default)]
-pub(crate) struct Corners(BTreeMap<&'static str, u64>);
+pub(crate) struct Corners {
+    counts: BTreeMap<&'static str, u64>,
+    meetings: Meetings,
+}
 
 impl Corners {
     fn met(&mut self, corner: &'static str, so: bool) {
         assert!(CORNERS.contains(&corner), "a corner without a name: {corner}");
-        *self.0.entry(corner).or_default() += u64::from(so);
+        *self.counts.entry(corner).or_default() += u64::from(so);
+    }
+
+    /// The corners that were never met.
+    pub(crate) fn never_met(&self) -> Vec<&'static str> {
+        CORNERS.into_iter().filter(|corner| self.counts.get(corner).is_none_or(|n| *n == 0)).collect()
     }
 
     /// Shows the counts; fails when a corner was never met.
     pub(crate) fn show(&self) {
         for corner in CORNERS {
-            println!("{:>8}  {corner}", self.0.get(corner).copied().unwrap_or(0));
+            println!("{:>8}  {corner}", self.counts.get(corner).copied().unwrap_or(0));
         }
-        let never: Vec<_> = CORNERS.into_iter().filter(|corner| self.0.get(corner).is_none_or(|n| *n == 0)).collect();
+        let never: Vec<_> =
+            CORNERS.into_iter().filter(|corner| self.counts.get(corner).is_none_or(|n| *n == 0)).collect();
         assert!(never.is_empty(), "never met: {never:?}");
     }
 
@@ -89,6 +140,8 @@ impl Corners {
         self.note_runs(step);
         self.note_alerts(step);
         self.note_behind(step);
+        self.note_lines(step);
+        self.note_meetings(step);
         let (old, new) = step.balances;
         for (event, draws) in &new.draws {
             if !old.draws.contains_key(event) {
@@ -97,6 +150,15 @@ impl Corners {
                 let before: BTreeSet<_> = old.draws[event].iter().map(|(bucket, _)| bucket).collect();
                 let displaced = draws.iter().any(|(bucket, _)| !before.contains(bucket));
                 self.met("5: known usage displaced into another bucket", displaced);
+                let room = draws.iter().any(|(bucket, _)| {
+                    let later = before.iter().all(|known| {
+                        new.buckets
+                            .get(*known)
+                            .is_none_or(|known| known.window.expiry < new.buckets[bucket].window.expiry)
+                    });
+                    !before.contains(bucket) && later && new.buckets[bucket].remaining > 0
+                });
+                self.met("5: known usage displaced into a later bucket with room", room && !before.is_empty());
                 let facts = step.facts.iter().all(|fact| matches!(fact, Fact::Assignment { .. }));
                 self.met("5: backdated or changed assignment redrew usage", facts);
             }
@@ -120,6 +182,7 @@ impl Corners {
         let (old, new) = step.balances;
         let usage = &step.known.1.usage[&event];
         let fast = step.applied.as_ref().is_some_and(|applied| applied.replays == 0);
+        self.note_drawing(step, event, usage, draws);
         for (key, _) in draws {
             let bucket = &new.buckets[key];
             let (length, day) = (bucket.window.end - bucket.window.start, 24 * HOUR);
@@ -194,6 +257,30 @@ impl Corners {
         let (old, new) = step.known;
         let let_in = old.held.iter().any(|key| !new.held.contains(key) && new.counts(key));
         self.met("6: let in", let_in);
+        let customers = step.facts.iter().any(|fact| matches!(fact, Fact::Customer { .. }));
+        self.met("6: let in by another billing cycle", let_in && customers);
+        let let_in_now = || old.held.iter().filter(|key| !new.held.contains(key) && new.counts(key));
+        let open =
+            new.runs.values().any(|(_, run)| run.status == 0 && let_in_now().any(|key| covers(run, new, key, step)));
+        self.met("6: let in, while another run that covers it is open", open);
+        let counts = |key: &&EventKey| old.usage.contains_key(key) && new.counts(key);
+        let closed_over = new.usage.keys().filter(counts).any(|key| {
+            new.closed_for(*key, step.calendar).next().is_some() && old.closed_for(*key, step.calendar).next().is_none()
+        });
+        self.met("6: counted usage under a run that closed later", closed_over);
+        let known = |rows: &crate::store::Rows, customer: i64| rows.customers.contains_key(&customer);
+        let late = step.rows.1.customers.keys().any(|customer| {
+            let cycle = new.customers.get(customer).map_or(0, |(_, (cycle, _))| *cycle);
+            let closed = old.runs.values().any(|(_, run)| run.status != 0 && run.cycle == cycle);
+            closed && !known(step.rows.0, *customer)
+        });
+        self.met("6: a closed run known before its customer", late);
+        let arrears = new
+            .held
+            .iter()
+            .filter(|key| !old.held.contains(key))
+            .any(|key| new.closed_for(*key, step.calendar).any(|run| run.usage != run.period));
+        self.met("6: held by a run in arrears", arrears);
         let covering = |key: &EventKey| new.closed_for(*key, step.calendar).count();
         let twice = new.held.iter().filter(|key| !old.held.contains(key)).any(|key| covering(key) > 1);
         self.met("6: held by two runs at once", twice);
@@ -242,5 +329,56 @@ impl Corners {
         let both = new.assignments.keys().filter(|key| old.assignments.contains_key(key));
         let changed = both.filter(|key| list(old, key) != list(new, key)).count();
         self.met("7: a changed list", changed > 0);
+        let recovered = any("threshold.recovered");
+        let assignments = step.facts.iter().all(|fact| matches!(fact, Fact::Assignment { .. }));
+        let larger = new.buckets.iter().any(|(key, now)| {
+            old.buckets.get(key).is_some_and(|was| was.component.allowance < now.component.allowance)
+        });
+        self.met("7: recovered by a larger allowance", recovered && assignments && larger);
+        let reversals = step.facts.iter().all(|fact| matches!(fact, Fact::Reversed(..)));
+        self.met("7: recovered by a reversal", recovered && reversals);
+        self.met("7: no cause", any("\"cause\":null"));
+        let held = &step.known.0.held;
+        let let_in = held.iter().any(|key| !step.known.1.held.contains(key) && step.known.1.counts(key));
+        let runs = step.facts.iter().all(|fact| matches!(fact, Fact::BillRun { .. }));
+        self.met("7: crossed by usage let in", runs && let_in && any("threshold.crossed"));
+        for key in new.buckets.keys() {
+            let Some(own) = &new.assignments[&key.0].thresholds else { continue };
+            let drew = old.buckets.get(key).is_some_and(|was| was.remaining > new.buckets[key].remaining);
+            let repeats = own.iter().collect::<BTreeSet<_>>().len() < own.len();
+            self.met("7: a list with repeats", drew && repeats && !bodies.is_empty());
+            self.met("7: an empty list", drew && own.is_empty());
+            let beyond = own.iter().any(|one| matches!(one, Threshold::Percent(percent) if *percent > 100_000_000));
+            self.met("7: a threshold of more than all of it, which always holds", drew && beyond);
+        }
     }
+
+    fn note_lines(&mut self, step: &Step<'_>) {
+        let (old, new) = step.balances;
+        for (line, was) in &old.lines {
+            let told = step.known.1.inventory.contains_key(line);
+            let now = new.lines.get(line);
+            let moved = was.is_some() && now.is_some_and(|now| now.is_some() && now != was);
+            self.met("3: a line moved by its usage", moved && !told);
+            self.met("3: a line known no more", now.is_none());
+        }
+        for (line, now) in &new.lines {
+            let told = step.known.1.inventory.contains_key(line);
+            let elsewhere = |event: &EventKey| {
+                let usage = &step.known.1.usage[event];
+                (usage.customer, usage.upi) == *line && now.is_some_and(|now| now != (usage.site, usage.product))
+            };
+            let came = new.draws.keys().filter(|event| !old.draws.contains_key(event)).any(elsewhere);
+            self.met("3: a line not moved by late usage", came && !told && old.lines.get(line) == Some(now));
+            self.met("3: a line where inventory.changed tells", came && told);
+            self.met("3: a line known by an assignment only", now.is_none());
+        }
+    }
+}
+
+/// Whether a run covers an event, be it closed or not.
+fn covers(run: &Run, known: &Known, event: &EventKey, step: &Step<'_>) -> bool {
+    let cycle = known.customers.get(&event.0).map_or(0, |(_, (cycle, _))| *cycle);
+    let days = step.calendar.start_of(run.usage.0)..step.calendar.start_of(next(run.usage.1));
+    run.cycle == cycle && days.contains(&event.1.0)
 }

@@ -89,8 +89,10 @@ enum Saying {
 
 #[derive(Debug, Clone)]
 enum Change {
+    Nothing,
     Remove,
     Allowance(i64),
+    Larger(i64),
     Thresholds(Option<Vec<Threshold>>),
     Start(i32),
     End(Option<i32>),
@@ -105,13 +107,8 @@ enum Change {
 type Told = (Saying, u16, i64);
 
 pub(crate) fn history() -> impl Strategy<Value = History> {
-    (select(&PLACES[..]), any::<bool>()).prop_flat_map(|((zone, base), lifelike)| {
+    (select(&PLACES[..]), any::<bool>(), any::<bool>()).prop_flat_map(|((zone, base), lifelike, dense)| {
         let told = (saying(zone, base), any::<u16>(), prop_oneof![6 => Just(0), 2 => 0..6i64, 1 => -200..200i64]);
-        let around = prop_oneof![
-            8 => Just(Around::Nothing), 1 => Just(Around::Forget), 1 => Just(Around::Restart),
-            1 => Just(Around::Resume), 1 => Just(Around::Refused), 1 => Just(Around::AnswerLost),
-        ];
-        let size = prop_oneof![4 => Just(1usize), 3 => 2..6usize, 1 => 6..40usize];
         let configured = prop_oneof![
             2 => Just(vec![Threshold::Percent(20_000_000), Threshold::Percent(0)]),
             1 => thresholds(),
@@ -125,7 +122,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
             vec(2..12usize, 0..6),
             select(vec![0, 2_000, 1 << 20]),
         );
-        (vec(told, 1..60), configured, vec((size, around), 1..12), cache, reading, behind).prop_map(
+        (vec(told, 1..60), configured, batches(), cache, reading, behind).prop_map(
             move |(
                 told,
                 thresholds,
@@ -134,7 +131,10 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
                 (replay_page, storing),
                 (patient, catching, takings, behind_bytes),
             )| {
-                let records = resolve(told, zone, base, lifelike);
+                let mut records = resolve(told, zone, base, lifelike);
+                if dense {
+                    records.iter_mut().for_each(|(fact, _)| make_dense(fact));
+                }
                 History {
                     zone,
                     thresholds,
@@ -153,6 +153,16 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
     })
 }
 
+/// How many records a batch takes, and what happens around it.
+pub(crate) fn batches() -> impl Strategy<Value = Vec<(usize, Around)>> {
+    let around = prop_oneof![
+        8 => Just(Around::Nothing), 1 => Just(Around::Forget), 1 => Just(Around::Restart),
+        1 => Just(Around::Resume), 1 => Just(Around::Refused), 1 => Just(Around::AnswerLost),
+    ];
+    let size = prop_oneof![4 => Just(1usize), 3 => 2..6usize, 1 => 6..40usize];
+    vec((size, around), 1..12)
+}
+
 fn saying(zone: &'static str, base: Date) -> impl Strategy<Value = Saying> {
     prop_oneof![
         12 => usage(zone, base).prop_map(|usage| Saying::Fact(Fact::Usage(usage))),
@@ -162,15 +172,15 @@ fn saying(zone: &'static str, base: Date) -> impl Strategy<Value = Saying> {
         }),
         2 => any::<Index>().prop_map(Saying::Again),
         1 => any::<Index>().prop_map(Saying::Conflict),
-        2 => any::<Index>().prop_map(Saying::Reverse),
-        3 => (any::<Index>(), -1..3i64, change()).prop_map(|(at, by, change)| Saying::Change(at, by, change)),
+        4 => any::<Index>().prop_map(Saying::Reverse),
+        5 => (any::<Index>(), -1..4i64, change()).prop_map(|(at, by, change)| Saying::Change(at, by, change)),
         1 => (customer(), -1..4i64, 1..4i64, 1..3i64, 1..3i64).prop_map(|(customer, version, upi, site, product)| {
             Saying::Fact(Fact::Inventory { customer, version, upi, site, product })
         }),
-        1 => (customer(), -1..4i64, 0..3i64, option::of(1..3i64)).prop_map(|(customer, version, cycle, owner)| {
+        2 => (customer(), -1..4i64, 0..3i64, option::of(1..3i64)).prop_map(|(customer, version, cycle, owner)| {
             Saying::Fact(Fact::Customer { customer, version, cycle, owner })
         }),
-        2 => bill_run(base),
+        3 => bill_run(base),
         1 => reversal(zone, base),
         1 => select(&Fault::ALL[..]).prop_map(|fault| Saying::Fact(Fact::Faulty(fault))),
     ]
@@ -178,7 +188,7 @@ fn saying(zone: &'static str, base: Date) -> impl Strategy<Value = Saying> {
 
 /// Few runs that close, open and overlap, over some of the days that matter and before.
 fn bill_run(base: Date) -> impl Strategy<Value = Saying> {
-    let status = prop_oneof![4 => Just(0u8), 5 => Just(1u8), 1 => Just(2u8)];
+    let status = prop_oneof![5 => Just(0u8), 5 => Just(1u8), 1 => Just(2u8)];
     let arrears = option::weighted(0.3, 1..30i32);
     (1..3i64, -1..6i64, prop_oneof![3 => Just(0i64), 1 => 1..3i64], (-3..DAYS, 0..8i32, arrears), status).prop_map(
         move |(id, version, cycle, (first, length, arrears), status)| {
@@ -253,7 +263,7 @@ fn unit() -> impl Strategy<Value = usize> {
 }
 
 fn assignment(base: Date) -> impl Strategy<Value = Assignment> {
-    let start = prop_oneof![3 => -40..0i32, 2 => 0..DAYS];
+    let start = prop_oneof![3 => -40..0i32, 2 => 0..DAYS, 3 => select(vec![-31, -1, 0])];
     let length = option::weighted(0.5, prop_oneof![0..8i32, 0..80i32]);
     let limits = (option::weighted(0.3, decimal(10)), option::weighted(0.4, decimal(20)));
     let components = vec(component(), 0..4);
@@ -286,10 +296,10 @@ fn frequency(base: Date) -> impl Strategy<Value = Frequency> {
 
 fn component() -> impl Strategy<Value = Component> {
     let timebands = prop_oneof![4 => Just(vec![]), 1 => vec(select(vec!["PEAK".to_owned(), "NIGHT".to_owned()]), 1..3)];
-    let groups = prop_oneof![5 => Just(vec![]), 1 => vec(1..4i64, 1..3)];
+    let groups = prop_oneof![4 => Just(vec![]), 1 => vec(1..4i64, 1..3)];
     let categories = prop_oneof![5 => Just(vec![]), 1 => vec(1..3i64, 1..2)];
     let digits = (select(vec!["0", "0044", "00441"]), any::<bool>()).prop_map(|(text, whole)| (text.to_owned(), whole));
-    let dial_strings = prop_oneof![5 => Just(vec![]), 1 => vec(digits, 1..3)];
+    let dial_strings = prop_oneof![2 => Just(vec![]), 1 => vec(digits, 1..3)];
     (1..5i64, proptest::bool::weighted(0.25), unit(), decimal(60), (timebands, groups, categories, dial_strings))
         .prop_map(|(id, by_value, unit, allowance, (timebands, groups, categories, dial_strings))| Component {
             id,
@@ -312,8 +322,10 @@ fn thresholds() -> impl Strategy<Value = Vec<Threshold>> {
 
 fn change() -> impl Strategy<Value = Change> {
     prop_oneof![
-        1 => Just(Change::Remove),
+        2 => Just(Change::Nothing),
+        2 => Just(Change::Remove),
         2 => decimal(60).prop_map(Change::Allowance),
+        3 => (1..60i64).prop_map(Change::Larger),
         2 => option::weighted(0.8, thresholds()).prop_map(Change::Thresholds),
         1 => (-3..3i32).prop_map(Change::Start),
         2 => option::weighted(0.8, 0..8i32).prop_map(Change::End),
@@ -323,6 +335,43 @@ fn change() -> impl Strategy<Value = Change> {
         1 => component().prop_map(Change::FirstComponent),
         1 => Just(Change::DropComponent),
     ]
+}
+
+/// Leaves out what keeps usage and buckets apart, so that most usage meets others in a bucket.
+fn make_dense(fact: &mut Fact) {
+    match fact {
+        Fact::Usage(usage) => {
+            usage.customer = 1;
+            usage.unit = 0;
+            usage.quantity = usage.quantity.min(30_000_000);
+        }
+        Fact::Reversed(customer, _) | Fact::Customer { customer, .. } | Fact::Inventory { customer, .. } => {
+            *customer = 1
+        }
+        Fact::Assignment { key, assignment, .. } => {
+            let common = key.2 < 3;
+            (key.0, key.1) = (1, if common { 2 } else { key.1 });
+            let Some(assignment) = assignment else { return };
+            let plan = &mut assignment.plan;
+            (plan.product, plan.least) = (None, None);
+            if common {
+                // Some still end, but most stand beside each other with the same dates.
+                assignment.end = assignment.end.filter(|_| assignment.scope == 1);
+                assignment.scope = 0;
+                plan.rollover = plan.rollover.min(1);
+                plan.frequency = Frequency::Monthly(1);
+                assignment.start = assignment.start.first_of_month();
+            }
+            for component in &mut plan.components {
+                component.unit = 0;
+                component.timebands.clear();
+                component.groups.clear();
+                component.categories.clear();
+                component.dial_strings.clear();
+            }
+        }
+        Fact::BillRun { .. } | Fact::Faulty(_) => {}
+    }
 }
 
 /// Finds what sayings are about, and puts them in their order of arrival.
@@ -404,7 +453,11 @@ fn twisted(fact: Fact) -> Fact {
 
 fn changed(mut given: Assignment, level: usize, change: Change) -> Option<Assignment> {
     match change {
+        Change::Nothing => {}
         Change::Remove => return None,
+        Change::Larger(by) => {
+            given.plan.components.iter_mut().for_each(|c| c.allowance = c.allowance.saturating_add(by * 1_000_000));
+        }
         Change::Allowance(allowance) => given.plan.components.iter_mut().for_each(|c| c.allowance = allowance),
         Change::Thresholds(thresholds) => given.thresholds = thresholds,
         Change::Start(by) => {

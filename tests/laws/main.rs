@@ -16,6 +16,7 @@ mod facts;
 mod history;
 mod json;
 mod model;
+mod orders;
 mod play;
 mod questions;
 mod repairs;
@@ -33,6 +34,8 @@ use crate::history::History;
 
 /// A history on a real store takes a while, and shrinking one plays it again each time.
 const SHRINKS_ON_REAL: u32 = 100;
+/// How often the usual number of histories is played again while a corner is not met.
+const ROUNDS: u32 = 10;
 
 /// Plays as many histories as `CASES` says, or else the `usual` number, and shows the smallest one that breaks the law,
 /// found within so many `shrinks`.
@@ -53,17 +56,28 @@ fn for_all<S: Strategy>(strategy: &S, usual: u32, shrinks: u32, law: impl Fn(&S:
 #[test]
 fn balances_and_alerts_are_the_plain_folds_whatever_the_order() {
     let corners = RefCell::new(Corners::default());
-    for_all_histories(400, 5_000, |history| {
-        play::play(history, None, |step| {
-            corners.borrow_mut().note(step);
-            balances::check(step)?;
-            alerts::check(step)?;
-            runs::check(step)?;
-            repairs::check(step)
-        })
-        .map(drop)
-    });
+    // A corner that is met once in two hundred histories is missed by chance now and then: then more are played.
+    for _round in 0..ROUNDS {
+        for_all_histories(600, 5_000, |history| {
+            play::play(history, None, |step| {
+                corners.borrow_mut().note(step);
+                balances::check(step)?;
+                alerts::check(step)?;
+                runs::check(step)?;
+                repairs::check(step)
+            })
+            .map(drop)
+        });
+        if corners.borrow().never_met().is_empty() {
+            break;
+        }
+    }
     corners.borrow().show();
+}
+
+#[test]
+fn another_order_and_other_batches_come_to_the_same() {
+    for_all(&(history::history(), orders::other()), 200, 5_000, |(history, other)| orders::check(history, other));
 }
 
 #[test]

@@ -199,14 +199,14 @@ type Known = (bool, Option<(i64, i64)>);
 
 /// What must be as it was: slots may be others, marks later and last usages earlier.
 #[derive(Debug, PartialEq, Eq)]
-struct View {
+pub(crate) struct View {
     buckets: BTreeMap<BucketKey, Worth>,
     draws: BTreeMap<LedgerKey, Vec<(Option<BucketKey>, Quantity)>>,
     lines: BTreeMap<(i64, i64), Known>,
 }
 
 impl View {
-    fn of(rows: &Rows) -> View {
+    pub(crate) fn of(rows: &Rows) -> View {
         let bucket = |(customer, slot): (i64, i32)| bucket_of(rows, customer, slot);
         let worth = |row: &headroom::domain::BucketRow| (row.allowance, row.remaining, row.charging_type, row.by_value);
         let draws = |key: &LedgerKey, draws: &[u8]| {
