@@ -1,6 +1,6 @@
 # What people and CI run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check deny config-check laws real bench-e2e bench-http schemathesis services services-down
+.PHONY: help demo test chaos check deny config-check laws bench-e2e bench-memory real bench-http schemathesis services services-down
 SHELL := /bin/bash
 
 # The real records and what must come of them, for `make real`.
@@ -13,6 +13,9 @@ UPIS ?= 1000000
 export UPIS
 # How many histories `make laws` plays.
 CASES ?= 5000
+# How many customers are known and events wait, for `make bench-memory`.
+CUSTOMERS ?= 1000000
+EVENTS ?= 5000000
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +49,10 @@ deny: ## Dependencies: bans, licences and sources; advisories where their databa
 
 config-check: ## The files of docker compose and Prometheus, by their own tools
 	scripts/config-check
+
+bench-memory: ## What a worker takes of memory: make bench-memory CUSTOMERS=1000000 EVENTS=5000000
+	scripts/services up
+	set -e; env="$$(scripts/services env)"; eval "$$env"; CUSTOMERS=$(CUSTOMERS) EVENTS=$(EVENTS) cargo bench --locked --bench memory
 
 real: ## Records of real systems through Kafka and PostgreSQL, then through the demo: make real REAL=folder
 	cargo build --locked

@@ -22,14 +22,10 @@ use crate::telemetry::metrics::{BROKER, PARTITIONS, PrometheusHandle, STORE};
 use crate::telemetry::{Health, metrics};
 use crate::{probes, relay, worker};
 
-/// How long to wait for a connection to the store.
-const STORE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Ledger rows that a replay reads at once.
 const REPLAY_PAGE: usize = 5_000;
 /// Customers whose rows of a closing bill run are stored at once.
 const STORING_CUSTOMERS: usize = 200;
-/// Batches that exist at a time, over all partitions.
-const BATCHES: usize = 8;
 /// How long roles may take to end.
 const FAREWELL: Duration = Duration::from_secs(8);
 
@@ -79,7 +75,7 @@ pub fn store_options(config: &Config) -> Result<store::Options, ConfigError> {
         read_url: read_url.map(|url| url.expose().to_owned()),
         connections: config.store.connections.get(),
         read_connections: config.store.read_connections.get(),
-        timeout: STORE_TIMEOUT,
+        timeout: config.store.timeout.duration(),
         read_timeout: config.store.read_timeout.duration(),
     })
 }
@@ -94,6 +90,10 @@ pub fn stream_options(config: &Config) -> Result<stream::Options, ConfigError> {
         usage_topic: config.topics.usage.to_string(),
         assignments_topic: config.topics.assignments.to_string(),
         alerts_topic: config.topics.alerts.to_string(),
+        fetch_ahead: stream::FetchAhead {
+            bytes: config.kafka.fetch_bytes.bytes(),
+            records: config.kafka.fetch_records.get().into(),
+        },
     };
     options.check().map_err(|error| ConfigError::new(error.to_string()))?;
     Ok(options)
@@ -202,6 +202,7 @@ impl Service {
                     partitioner: config.kafka.partitioner,
                     alerts_partitions: checked.alerts_partitions,
                     raised,
+                    batch: size(config.alerts.batch.get()),
                     health,
                 };
                 running.spawn(async { (RELAY, relay::run(options, rest).await) });
@@ -271,10 +272,14 @@ fn keys(config: &Config) -> Result<Keys, ServiceError> {
     Ok(Keys::hs256(secret.expose(), audience, issuer))
 }
 
+/// A number of a config as one of things in memory.
+fn size(number: u32) -> usize {
+    usize::try_from(number).unwrap_or(usize::MAX)
+}
+
 /// What a client of the query may take.
 fn http_limits(config: &Config) -> http::Limits {
     let http = &config.http;
-    let size = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     http::Limits {
         url_bytes: size(http.url_bytes.get()),
         head_bytes: size(http.head_bytes.get()),
@@ -329,9 +334,9 @@ fn worker_options(
     worker::Options {
         context: Arc::new(context),
         limits: worker::BatchLimits {
-            records: usize::try_from(config.worker.batch_records.get()).unwrap_or(usize::MAX),
+            records: size(config.worker.batch_records.get()),
             bytes: usize::try_from(config.worker.batch_bytes.bytes()).unwrap_or(usize::MAX),
-            batches: BATCHES,
+            batches: size(config.worker.batches.get()),
         },
         stream: stream.clone(),
         stall_after: config.worker.stall_after.duration(),

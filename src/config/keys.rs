@@ -10,7 +10,7 @@ pub(super) enum Form {
 }
 
 /// All keys, in the order of `config/headroom.toml`.
-pub(super) const KEYS: [(&str, Form); 47] = [
+pub(super) const KEYS: [(&str, Form); 52] = [
     ("time_zone", Form::Text),
     ("max_future", Form::Text),
     ("retention", Form::Text),
@@ -18,6 +18,8 @@ pub(super) const KEYS: [(&str, Form); 47] = [
     ("kafka.group", Form::Text),
     ("kafka.group_instance_id", Form::Text),
     ("kafka.partitioner", Form::Text),
+    ("kafka.fetch_bytes", Form::Text),
+    ("kafka.fetch_records", Form::Toml),
     (PROPERTIES, Form::Toml),
     ("topics.usage", Form::Text),
     ("topics.assignments", Form::Text),
@@ -29,6 +31,7 @@ pub(super) const KEYS: [(&str, Form); 47] = [
     ("store.password_file", Form::Text),
     ("store.connections", Form::Toml),
     ("store.read_connections", Form::Toml),
+    ("store.timeout", Form::Text),
     ("store.read_timeout", Form::Text),
     ("http.listen", Form::Text),
     ("http.url_bytes", Form::Toml),
@@ -49,8 +52,10 @@ pub(super) const KEYS: [(&str, Form); 47] = [
     ("auth.issuer", Form::Text),
     ("alerts.source", Form::Text),
     ("alerts.thresholds", Form::Toml),
+    ("alerts.batch", Form::Toml),
     ("worker.batch_records", Form::Toml),
     ("worker.batch_bytes", Form::Text),
+    ("worker.batches", Form::Toml),
     ("worker.cache_bytes", Form::Text),
     ("worker.replay_pause_ms", Form::Toml),
     ("worker.behind_bytes", Form::Text),

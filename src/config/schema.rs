@@ -49,6 +49,10 @@ pub struct Kafka {
     pub group_instance_id: Option<Text>,
     /// How keys give partitions.
     pub partitioner: Partitioner,
+    /// How many bytes of records are fetched ahead, over all partitions.
+    pub fetch_bytes: Size,
+    /// How many records are fetched ahead, over all partitions.
+    pub fetch_records: Whole<1_000, 100_000_000>,
     /// Handed to librdkafka.
     pub properties: Properties,
 }
@@ -83,6 +87,8 @@ pub struct Store {
     pub connections: Whole<1, 1000>,
     /// The most connections that the reader opens.
     pub read_connections: Whole<1, 1000>,
+    /// How long to wait for a connection.
+    pub timeout: Span,
     /// How long the reader waits for the store before it answers 503.
     pub read_timeout: Span,
 }
@@ -159,6 +165,8 @@ pub struct Alerts {
     pub source: Text,
     /// For assignments that bring no list of their own.
     pub thresholds: Thresholds,
+    /// The most alerts that are published at once.
+    pub batch: Whole<1, 100_000>,
 }
 
 /// `[worker]`
@@ -169,6 +177,8 @@ pub struct Worker {
     pub batch_records: Whole<1, 100_000>,
     /// The most bytes of records of one commit; one record may pass it.
     pub batch_bytes: Size,
+    /// The most batches in memory at a time, over all partitions.
+    pub batches: Whole<1, 10_000>,
     /// How much of the accounts is kept at hand, over all partitions.
     pub cache_bytes: Size,
     /// How long known usage is folded again at a time while the records of other customers wait, in milliseconds.
@@ -263,6 +273,8 @@ impl Default for Kafka {
             group: good("headroom"),
             group_instance_id: None,
             partitioner: Partitioner::default(),
+            fetch_bytes: Size::mebibytes(64),
+            fetch_records: Whole::new(200_000),
             properties: Properties::default(),
         }
     }
@@ -284,6 +296,7 @@ impl Default for Store {
             password_file: None,
             connections: Whole::new(4),
             read_connections: Whole::new(4),
+            timeout: Span::seconds(5),
             read_timeout: Span::seconds(5),
         }
     }
@@ -313,7 +326,7 @@ impl Default for Admin {
 
 impl Default for Alerts {
     fn default() -> Alerts {
-        Alerts { source: good("headroom"), thresholds: Thresholds::default() }
+        Alerts { source: good("headroom"), thresholds: Thresholds::default(), batch: Whole::new(2_000) }
     }
 }
 
@@ -322,6 +335,7 @@ impl Default for Worker {
         Worker {
             batch_records: Whole::new(10_000),
             batch_bytes: Size::mebibytes(16),
+            batches: Whole::new(8),
             cache_bytes: Size::mebibytes(128),
             replay_pause_ms: Whole::new(100),
             behind_bytes: Size::mebibytes(16),

@@ -43,6 +43,8 @@ pub struct Options {
     pub alerts_partitions: i32,
     /// Told by a worker in the same process when it raised alerts.
     pub raised: Arc<Notify>,
+    /// The most alerts of one transaction of Kafka.
+    pub batch: usize,
     /// Where it says how it is.
     pub health: Health,
 }

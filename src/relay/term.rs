@@ -24,8 +24,6 @@ use crate::telemetry::metrics as names;
 const STORE: &str = "headroom-store";
 const PARTITION: &str = "headroom-partition";
 const NUMBER: &str = "headroom-number";
-/// The most alerts of one Kafka transaction.
-const BATCH: usize = 2_000;
 /// How often the outbox is looked at when no worker of this process tells.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -108,7 +106,7 @@ impl Term<'_> {
         for last in store.outbox_numbers().await? {
             let published = self.published.get(&last.partition).copied().unwrap_or(0);
             waiting += last.value - published;
-            let room = BATCH - batch.len();
+            let room = self.options.batch - batch.len();
             if last.value > published && room > 0 {
                 let rows = store.outbox(last.partition, published, room).await?;
                 batch.extend(rows.into_iter().map(|row| (last.partition, row)));

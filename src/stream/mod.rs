@@ -25,7 +25,7 @@ pub use consumer::consume;
 pub use control::Control;
 pub use ends::Ends;
 pub use gap::Gap;
-pub use options::Options;
+pub use options::{FetchAhead, Options};
 pub use probe::Probe;
 pub use sink::{Sink, Start};
 

@@ -7,10 +7,20 @@ use rdkafka::config::{ClientConfig, RDKafkaLogLevel};
 
 use super::{Input, StreamError};
 
-/// How many bytes of records the consumer fetches ahead, over all its partitions.
-const FETCH_AHEAD_BYTES: u64 = 64 << 20;
-/// How many records it fetches ahead; librdkafka keeps about 400 bytes for each besides its own.
-const FETCH_AHEAD_RECORDS: u64 = 200_000;
+/// How much the consumer fetches ahead, over all its partitions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FetchAhead {
+    /// Bytes of records.
+    pub bytes: u64,
+    /// Records; librdkafka keeps about 400 bytes for each besides its own.
+    pub records: u64,
+}
+
+impl Default for FetchAhead {
+    fn default() -> FetchAhead {
+        FetchAhead { bytes: 64 << 20, records: 200_000 }
+    }
+}
 
 /// How long the broker leaves a transaction open whose producer says nothing more. Readers wait that long for a relay
 /// that died, unless another takes over first.
@@ -60,6 +70,8 @@ pub struct Options {
     pub assignments_topic: String,
     /// The topic of alerts.
     pub alerts_topic: String,
+    /// How much the consumer fetches ahead.
+    pub fetch_ahead: FetchAhead,
 }
 
 impl Options {
@@ -108,8 +120,8 @@ impl Options {
         // The bounds are for each queue, and each partition of each topic has a queue of its own. A fetch may go over
         // the bound by its own size, so each has half of the share.
         let queues = 2 * u64::try_from(partitions.max(1)).expect("at least 1");
-        let share = (FETCH_AHEAD_BYTES / queues / 2).clamp(64 << 10, 4 << 20);
-        let records = (FETCH_AHEAD_RECORDS / queues).clamp(1_000, 50_000);
+        let share = (self.fetch_ahead.bytes / queues / 2).clamp(64 << 10, 4 << 20);
+        let records = (self.fetch_ahead.records / queues).clamp(1_000, 50_000);
         self.unless_set(
             &mut config,
             &[
@@ -218,6 +230,7 @@ mod tests {
             usage_topic: "usage-events".into(),
             assignments_topic: "assignment-events".into(),
             alerts_topic: "balance-alerts".into(),
+            fetch_ahead: FetchAhead::default(),
         }
     }
 
@@ -251,7 +264,7 @@ mod tests {
             let config = options(&[]).consumer(partitions).unwrap();
             let number = |name: &str| config.get(name).unwrap().parse::<u64>().unwrap();
             let queue = number("queued.max.messages.kbytes") * 1024 + number("fetch.message.max.bytes");
-            assert!(queue * 2 * u64::try_from(partitions).unwrap() <= FETCH_AHEAD_BYTES, "{partitions}");
+            assert!(queue * 2 * u64::try_from(partitions).unwrap() <= FetchAhead::default().bytes, "{partitions}");
         }
     }
 }

@@ -14,6 +14,7 @@ use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::{info, warn};
@@ -302,11 +303,14 @@ impl Sink for Intake {
             let in_hand = slot.watched.shared.in_hand();
             // One batch waits behind the one in hand, so that a busy task never idles; it waits until it is full.
             if in_hand == 0 || (full && in_hand == 1) {
-                let batch = std::mem::replace(&mut slot.open, Batch::new(slot.watched.shared.partition));
-                slot.watched.shared.hand_over();
-                if slot.queue.try_send(Work::Batch(Box::new(batch))).is_err() {
-                    // The task has ended by an error; whoever takes the partition reads these records again.
-                    self.tools.batches.fetch_sub(1, Ordering::AcqRel);
+                match hand_over(&slot.queue, &slot.watched.shared, &mut slot.open) {
+                    // A full queue takes it in a later round.
+                    Ok(()) | Err(TrySendError::Full(())) => {}
+                    Err(TrySendError::Closed(())) => {
+                        // The task has ended by an error; whoever takes the partition reads these records again.
+                        slot.open = Batch::new(slot.watched.shared.partition);
+                        self.tools.batches.fetch_sub(1, Ordering::AcqRel);
+                    }
                 }
             }
         }
@@ -325,7 +329,49 @@ impl Sink for Intake {
     }
 }
 
+/// Hands the open batch to its task, or leaves it as it is: tidings of bill runs and repairs go by the same queue, and a
+/// task that is busy for seconds lets them fill it.
+fn hand_over(queue: &mpsc::Sender<Work>, shared: &Shared, open: &mut Batch) -> Result<(), TrySendError<()>> {
+    let place = queue.try_reserve()?;
+    shared.hand_over();
+    place.send(Work::Batch(Box::new(std::mem::replace(open, Batch::new(shared.partition)))));
+    Ok(())
+}
+
 /// Locks what no panic leaves half done.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{BillRunRow, Partitioner};
+    use crate::events::Rules;
+
+    #[test]
+    fn a_batch_waits_while_the_queue_is_full_of_tidings() {
+        let (queue, mut waiting) = mpsc::channel(2);
+        let shared = Shared::default();
+        let mut open = Batch::new(0);
+        let rules = Rules {
+            partitioner: Partitioner::Murmur2,
+            partitions: 1,
+            max_future: Duration::ZERO,
+            retention: Duration::ZERO,
+        };
+        let record = Record { partition: 0, timestamp: None, key: None, value: None, headers: std::iter::empty() };
+        open.push(Input::Usage, 7, &record, &rules);
+        let tidings = || Work::BillRuns(Arc::new(Vec::<BillRunRow>::new()));
+        while queue.try_send(tidings()).is_ok() {}
+        assert_eq!(hand_over(&queue, &shared, &mut open), Err(TrySendError::Full(())));
+        assert_eq!((open.len(), shared.in_hand()), (1, 0), "the batch is not lost");
+        assert!(matches!(waiting.try_recv(), Ok(Work::BillRuns(_))));
+        assert_eq!(hand_over(&queue, &shared, &mut open), Ok(()));
+        assert_eq!((open.len(), shared.in_hand()), (0, 1));
+        assert!(matches!(waiting.try_recv(), Ok(Work::BillRuns(_))));
+        assert!(matches!(waiting.try_recv(), Ok(Work::Batch(batch)) if batch.len() == 1));
+        drop(waiting);
+        assert_eq!(hand_over(&queue, &shared, &mut open), Err(TrySendError::Closed(())));
+    }
 }

@@ -21,7 +21,7 @@ use crate::store::{CommitError, Offsets, RepairRequest};
 use crate::stream::Control;
 
 /// What a partition's task and the consumer thread share.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Shared {
     pub(super) partition: i32,
     /// At which it was taken.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use headroom::stream::Options;
+use headroom::stream::{FetchAhead, Options};
 use serde::{Deserialize, Serialize};
 use sqlx::Row as _;
 
@@ -88,6 +88,7 @@ impl Scene {
             usage_topic: TOPICS[0].to_owned(),
             assignments_topic: TOPICS[1].to_owned(),
             alerts_topic: ALERTS.to_owned(),
+            fetch_ahead: FetchAhead::default(),
         }
     }
 

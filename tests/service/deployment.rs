@@ -7,8 +7,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use headroom::domain::Partitioner;
-use headroom::stream::Options;
 use headroom::stream::feeder::{Feed, Feeder};
+use headroom::stream::{FetchAhead, Options};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -122,6 +122,7 @@ impl Deployment {
             usage_topic: of("HEADROOM_TOPICS__USAGE"),
             assignments_topic: of("HEADROOM_TOPICS__ASSIGNMENTS"),
             alerts_topic: of("HEADROOM_TOPICS__ALERTS"),
+            fetch_ahead: FetchAhead::default(),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use headroom::stream::Options;
 use headroom::stream::topics::{self, Shape};
+use headroom::stream::{FetchAhead, Options};
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::producer::{BaseProducer, BaseRecord, DefaultProducerContext, Producer, ThreadedProducer};
@@ -30,6 +30,7 @@ pub(crate) fn options(servers: String) -> Options {
         usage_topic: format!("usage-{test}"),
         assignments_topic: format!("assignments-{test}"),
         alerts_topic: format!("alerts-{test}"),
+        fetch_ahead: FetchAhead::default(),
     }
 }
 

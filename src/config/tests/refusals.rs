@@ -28,6 +28,10 @@ fn bad_values_of_the_file_are_one_line() {
         ("kafka.bootstrap_servers", "\"kafka:9092,\"", servers),
         ("kafka.bootstrap_servers", "\"a:1, b:2\"", servers),
         ("kafka.bootstrap_servers", "[\"kafka:9092\"]", "wants text"),
+        ("kafka.fetch_bytes", "\"16\"", size),
+        ("kafka.fetch_records", "999", "wants a whole number from 1000 to 100000000"),
+        ("store.timeout", "\"\"", span),
+        ("alerts.batch", "0", "wants a whole number from 1 to 100000"),
         ("kafka.group", "\"\"", "wants text that is not empty"),
         ("kafka.group", "true", "wants text"),
         ("kafka.partitioner", "\"random\"", "wants \"murmur2\" or \"crc32\""),
@@ -68,6 +72,7 @@ fn bad_values_of_the_file_are_one_line() {
         ("alerts.thresholds", "[{}]", THRESHOLDS),
         ("worker.batch_records", "0", "wants a whole number from 1 to 100000"),
         ("worker.batch_records", "100001", "wants a whole number from 1 to 100000"),
+        ("worker.batches", "0", "wants a whole number from 1 to 10000"),
         ("worker.batch_bytes", "\"16\"", size),
         ("worker.batch_bytes", "\"1KiB\"", size),
         ("worker.cache_bytes", "\"65GiB\"", size),
@@ -135,8 +140,8 @@ fn bad_values_name_where_they_came_from() {
 
 #[test]
 fn unknown_keys_are_refused_wherever_they_are() {
-    let kafka =
-        "there are: kafka.bootstrap_servers, kafka.group, kafka.group_instance_id, kafka.partitioner, kafka.properties";
+    let kafka = "there are: kafka.bootstrap_servers, kafka.group, kafka.group_instance_id, kafka.partitioner, \
+                 kafka.fetch_bytes, kafka.fetch_records, kafka.properties";
     let top =
         "there are: time_zone, max_future, retention, kafka, topics, store, http, admin, auth, alerts, worker, log";
     for (file, key, there) in [
