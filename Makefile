@@ -1,6 +1,6 @@
 # What people and CI run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check deny config-check laws real schemathesis services services-down
+.PHONY: help demo test chaos check deny config-check laws real bench-http schemathesis services services-down
 SHELL := /bin/bash
 
 # The real records and what must come of them, for `make real`.
@@ -8,6 +8,9 @@ REAL ?= ../shared/real
 # How many faults `make chaos` does, and which.
 FAULTS ?= 200
 SEED ?= 1
+# How many lines `make bench-http` loads.
+UPIS ?= 1000000
+export UPIS
 # How many histories `make laws` plays.
 CASES ?= 5000
 
@@ -44,6 +47,11 @@ real: ## Records of real systems through Kafka and PostgreSQL, then through the 
 	cargo build --locked
 	scripts/services up
 	set -e; env="$$(scripts/services env)"; eval "$$env"; scripts/real $(REAL); scripts/real --sqlite $(REAL)
+
+bench-http: ## The query at size, over Kafka and PostgreSQL: make bench-http UPIS=1000000, REUSE=postgres://... asks again
+	cargo build --release --locked --bin headroom --example bench_http
+	scripts/services up
+	set -e; env="$$(scripts/services env)"; eval "$$env"; target/release/examples/bench_http
 
 schemathesis: ## A running service held to its own description: make schemathesis EXAMPLES=1000
 	cargo build --locked

@@ -80,6 +80,7 @@ pub fn store_options(config: &Config) -> Result<store::Options, ConfigError> {
         connections: config.store.connections.get(),
         read_connections: config.store.read_connections.get(),
         timeout: STORE_TIMEOUT,
+        read_timeout: config.store.read_timeout.duration(),
     })
 }
 
@@ -169,8 +170,9 @@ impl Service {
         running.spawn(async { (ADMIN, serving.await.map_err(|error| error.to_string())) });
         if let Some((listener, keys)) = query {
             let calendar = config.time_zone.calendar().clone();
-            let limits = http_limits(&config);
-            let options = QueryOptions { store: store.clone(), calendar, keys, health: health.clone(), limits };
+            let (limits, patience) = (http_limits(&config), config.store.read_timeout.duration());
+            let options =
+                QueryOptions { store: store.clone(), calendar, keys, health: health.clone(), limits, patience };
             let serving = http::serve_query(listener, options, rest.clone());
             running.spawn(async { (READER, serving.await.map_err(|error| error.to_string())) });
         }

@@ -3,15 +3,18 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use headroom::domain::standing::{Pruning, Shelf, StandingLine};
 use headroom::domain::{
-    BillRun, BillRunRow, CustomerFact, CustomerRow, Date, Partitioner, Reason, RunStatus, StoredRow,
+    Assignment, AssignmentRow, BillRun, BillRunRow, BucketRow, Calendar, ChargingType, Component, Date, Frequency,
+    Level, Partitioner, Plan, Quantity, Reason, RunStatus, StandingRow, StoredRow,
 };
 use headroom::store::{
-    AcceptedGap, AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, Gaps, LetterPage, LetterSelection,
-    Offsets, Options, Partitioned, Place, Progress, Published, RepairRequest, Repaired, Selection, Settled, Side,
-    Store, StoreError, StoredAhead, connect,
+    AcceptedGap, AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, Filters, Gaps, LetterPage,
+    LetterSelection, OfCustomer, Offsets, Options, Partitioned, Place, Progress, Published, Question, RepairRequest,
+    Repaired, Settled, Side, Store, StoreError, StoredAhead, connect,
 };
 use uuid::Uuid;
 
@@ -48,6 +51,7 @@ impl Scene {
             connections: 3,
             read_connections: 2,
             timeout: Duration::from_secs(10),
+            read_timeout: Duration::from_secs(60),
         };
         connect(&options).unwrap()
     }
@@ -157,31 +161,68 @@ async fn one_relay_has_the_lease(scene: Scene) {
     assert!(!store.lease(one, 60).await.unwrap());
 }
 
-async fn readers_choose_customers(scene: Scene) {
-    let store = scene.ready().await;
-    let epoch = store.take(0).await.unwrap().epoch;
-    let customer = |customer: i64| CustomerRow {
-        customer,
-        fact: Some((1, CustomerFact { billing_cycle: 3, contract_owner: None })),
-        next_slot: 0,
+/// The customers and lines of the rows that a question brings, on all pages.
+async fn read(store: &Arc<dyn Store>, filters: Filters) -> Vec<(i64, i64)> {
+    let calendar = Calendar::new("UTC").unwrap();
+    let question = |skip| Question {
+        calendar: &calendar,
+        filters: filters.clone(),
+        owners: None,
+        sort: Vec::new(),
+        skip,
+        limit: 2,
+        counted: true,
+        nested: true,
     };
-    let mut first = commit(0, epoch, 0, 1..1);
-    first.customers = vec![customer(1), customer(2), customer(3)];
-    first.bill_runs = vec![(bill_run(RunStatus::Open), true)];
-    store.commit(&first).await.unwrap();
-    let read = |customers: Option<Vec<i64>>, lines: Option<Vec<i64>>| {
-        let store = store.clone();
-        async move {
-            let view = store.read(&Selection { bill_runs: None, customers, lines }).await.unwrap();
-            let mut found: Vec<i64> = view.accounts.iter().map(|account| account.value.customer).collect();
-            found.sort_unstable();
-            found
+    let mut rows = Vec::new();
+    loop {
+        let answer = store.read(&question(i64::try_from(rows.len()).unwrap())).await.unwrap();
+        rows.extend(answer.rows.iter().map(|row| (row.customer, row.upi)));
+        assert!(answer.total.unwrap() >= i64::try_from(rows.len()).unwrap());
+        if !answer.further {
+            assert_eq!(answer.total, Some(i64::try_from(rows.len()).unwrap()));
+            return rows;
         }
-    };
-    assert_eq!(read(None, None).await, [1, 2, 3]);
-    assert_eq!(read(Some(vec![3, 9]), None).await, [3]);
-    assert_eq!(read(Some(vec![]), None).await, [0_i64; 0]);
-    assert_eq!(read(None, Some(vec![11])).await, [0_i64; 0]);
+    }
+}
+
+/// Customers of each of two partitions, in order.
+fn customers_of(partition: i32) -> impl Iterator<Item = i64> {
+    (1..).filter(move |customer| Partitioner::Murmur2.partition_of(*customer, 2) == partition)
+}
+
+async fn rows_come_from_all_partitions(scene: Scene) {
+    let store = scene.ready().await;
+    let mut must = Vec::new();
+    for partition in [0, 1] {
+        let epoch = store.take(partition).await.unwrap().epoch;
+        let mut first = commit(partition, epoch, 0, 1..1);
+        first.bill_runs = vec![(bill_run(RunStatus::Open), true)];
+        for customer in customers_of(partition).take(3) {
+            let row = StandingRow {
+                upi: 100 - customer,
+                from: headroom::domain::Instant::MIN,
+                until: headroom::domain::Instant::MAX,
+                after: None,
+                site: Some(customer * 10),
+                product: None,
+                cycle: 3,
+                contract_owner: None,
+            };
+            first.standing.push(OfCustomer { customer, row });
+            must.push((customer, row.upi));
+        }
+        store.commit(&first).await.unwrap();
+    }
+    must.sort_unstable_by_key(|row| row.1);
+    assert_eq!(read(&store, Filters::default()).await, must);
+    let some = || Some(vec![must[1].0, must[4].0, 1_000]);
+    assert_eq!(read(&store, Filters { customers: some(), ..Filters::default() }).await, [must[1], must[4]]);
+    let sites = Some(vec![must[2].0 * 10]);
+    assert_eq!(read(&store, Filters { sites, ..Filters::default() }).await, [must[2]]);
+    assert_eq!(read(&store, Filters { lines: Some(vec![must[3].1]), ..Filters::default() }).await, [must[3]]);
+    assert_eq!(read(&store, Filters { customers: Some(vec![]), ..Filters::default() }).await, []);
+    assert_eq!(read(&store, Filters { bill_runs: Some(vec![8]), ..Filters::default() }).await, []);
 }
 
 fn bill_run(status: RunStatus) -> BillRunRow {
@@ -194,39 +235,36 @@ fn bill_run(status: RunStatus) -> BillRunRow {
 async fn closed_runs_are_read_from_their_rows(scene: Scene) {
     let store = scene.ready().await;
     let epoch = store.take(0).await.unwrap().epoch;
-    let row = |customer: i64, upi: i64| StoredRow {
+    let customers: Vec<i64> = customers_of(0).take(3).collect();
+    let row = |at: usize| StoredRow {
         bill_run: 7,
-        customer,
-        upi,
+        customer: customers[at],
+        upi: 11 + i64::try_from(at).unwrap(),
         site: Some(4),
         contract_owner: None,
         period_start: Date::from_days(20_000),
         period_end: Date::from_days(20_030),
         entries: "[]".to_owned(),
     };
-    let ahead = StoredAhead { bill_run: 7, customer: 3 };
+    let ahead = StoredAhead { bill_run: 7, customer: customers[2] };
     let mut first = commit(0, epoch, 0, 1..1);
-    first.bill_runs = vec![(BillRunRow { storing: Some(2), ..bill_run(RunStatus::Closed) }, true)];
-    first.stored_rows = vec![row(1, 11), row(2, 21), row(3, 31)];
+    first.bill_runs = vec![(BillRunRow { storing: Some(customers[1]), ..bill_run(RunStatus::Closed) }, true)];
+    first.stored_rows = vec![row(0), row(1), row(2)];
     first.stored_ahead = vec![ahead];
     store.commit(&first).await.unwrap();
     assert_eq!(store.take(0).await.unwrap().stored_ahead, [ahead]);
-    let read = |bill_runs: Vec<i64>, lines: Option<Vec<i64>>| {
-        let store = store.clone();
-        async move {
-            let view = store.read(&Selection { bill_runs: Some(bill_runs), customers: None, lines }).await.unwrap();
-            let mut found: Vec<StoredRow> = view.stored_rows.into_iter().map(|of| of.value).collect();
-            found.sort_unstable_by_key(|row| row.upi);
-            found
-        }
-    };
-    assert_eq!(read(vec![7], None).await, [row(1, 11), row(2, 21), row(3, 31)]);
-    assert_eq!(read(vec![7], Some(vec![21])).await, [row(2, 21)]);
-    assert_eq!(read(vec![8], None).await, []);
+    let of_run = |id: i64| Filters { bill_runs: Some(vec![id]), ..Filters::default() };
+    let all = [(customers[0], 11), (customers[1], 12), (customers[2], 13)];
+    assert_eq!(read(&store, of_run(7)).await, all);
+    assert_eq!(read(&store, Filters { lines: Some(vec![12]), ..of_run(7) }).await, all[1..2]);
+    assert_eq!(read(&store, Filters { sites: Some(vec![4]), ..of_run(7) }).await, all);
+    assert_eq!(read(&store, Filters { customers: Some(vec![customers[2]]), ..of_run(7) }).await, all[2..]);
+    assert_eq!(read(&store, of_run(8)).await, []);
+    assert_eq!(read(&store, Filters::default()).await, []);
     let mut second = commit(0, epoch + 1, 1, 1..1);
     second.reopened_runs = vec![7];
     store.commit(&second).await.unwrap();
-    assert_eq!(read(vec![7], None).await, []);
+    assert_eq!(read(&store, of_run(7)).await, []);
     assert_eq!(store.take(0).await.unwrap().stored_ahead, []);
 }
 
@@ -280,6 +318,132 @@ async fn a_gap_stays_until_it_is_accepted(scene: Scene) {
     assert_eq!(places, ["a/1/5", "u/1/3", "u/1/4", &former]);
     let of_former = letters.iter().find(|letter| letter.place.to_string() == former).unwrap();
     assert_eq!(of_former.place.topic_now(), "u");
+}
+
+/// What one commit makes of twenty customers: that so much is left in each one's bucket, and which lines stand.
+fn state(epoch: i64, number: i64) -> Commit {
+    let calendar = Calendar::new("UTC").unwrap();
+    let mut commit = commit(0, epoch, number, 1..1);
+    for customer in customers_of(0).take(20) {
+        let component = Component {
+            id: 1,
+            by_value: false,
+            charging_type: ChargingType::Duration,
+            allowance: Quantity::from_millionths(1_000_000_000),
+            timebands: Vec::new(),
+            charge_groups: Vec::new(),
+            charge_group_categories: Vec::new(),
+            dial_strings: Vec::new(),
+        };
+        let plan = Plan {
+            id: 1,
+            product: None,
+            frequency: Frequency::Monthly(1),
+            rollover_periods: 0,
+            min_qualifying_quantity: None,
+            max_per_event_quantity: None,
+            components: vec![component],
+        };
+        let assignment = Assignment {
+            id: customer,
+            level: Level::Customer,
+            scope: 0,
+            start_date: Date::from_days(19_000),
+            end_date: None,
+            plan,
+            thresholds: None,
+        };
+        let (from, until) = assignment.drawable(&calendar).unwrap();
+        let day = calendar.start_of(Date::from_days(20_000));
+        let window = assignment.windows_open_at(&calendar, day).next().unwrap();
+        let key = assignment.key();
+        let bucket = BucketRow {
+            slot: 0,
+            assignment: key,
+            component: 1,
+            window_start: window.start,
+            charging_type: ChargingType::Duration,
+            by_value: false,
+            allowance: Quantity::from_millionths(1_000_000_000),
+            remaining: Quantity::from_millionths(number),
+            mark: None,
+        };
+        let line = |of: i64| customer * 2 + of.rem_euclid(2);
+        let standing = StandingRow {
+            upi: line(number),
+            from,
+            until,
+            after: None,
+            site: None,
+            product: None,
+            cycle: 3,
+            contract_owner: None,
+        };
+        commit.standing.push(OfCustomer { customer, row: standing });
+        if number == 0 {
+            commit
+                .assignments
+                .push(OfCustomer { customer, row: AssignmentRow { key, version: 1, assignment: Some(assignment) } });
+            commit.assignment_spans.push(Some((from, until)));
+            commit.new_buckets.push(OfCustomer { customer, row: bucket });
+        } else {
+            commit.removed_standing.push((customer, line(number - 1), from));
+            commit.changed_buckets.push(OfCustomer { customer, row: bucket });
+        }
+    }
+    if number == 0 {
+        commit.bill_runs = vec![(bill_run(RunStatus::Open), true)];
+    }
+    commit
+}
+
+/// Pages are read while commits are written: each is a state between two of them, of lines and of what is left alike.
+async fn a_page_is_one_moment(scene: Scene) {
+    const READS: usize = 60;
+    let store = scene.ready().await;
+    let epoch = store.take(0).await.unwrap().epoch;
+    store.commit(&state(epoch, 0)).await.unwrap();
+    let reads = Arc::new(AtomicUsize::new(0));
+    let writing = tokio::spawn({
+        let (store, reads) = (store.clone(), reads.clone());
+        async move {
+            let mut number = 1;
+            while reads.load(Ordering::Relaxed) < READS {
+                store.commit(&state(epoch, number)).await.unwrap();
+                number += 1;
+            }
+        }
+    });
+    let calendar = Calendar::new("UTC").unwrap();
+    let span = (calendar.start_of(Date::from_days(20_000)), calendar.start_of(Date::from_days(20_001)));
+    let mut seen = std::collections::BTreeSet::new();
+    while reads.fetch_add(1, Ordering::Relaxed) < READS {
+        let question = Question {
+            calendar: &calendar,
+            filters: Filters::default(),
+            owners: None,
+            sort: Vec::new(),
+            skip: 7,
+            limit: 7,
+            counted: true,
+            nested: true,
+        };
+        let answer = store.read(&question).await.unwrap();
+        assert_eq!((answer.rows.len(), answer.further, answer.total), (7, true, Some(20)));
+        let mut states = std::collections::BTreeSet::new();
+        for row in &answer.rows {
+            let account = answer.accounts.iter().find(|of| of.value.customer == row.customer).unwrap();
+            let line = StandingLine { upi: row.upi, site: None, product: None };
+            let entries = Shelf::new(&account.value).entries(line, &calendar, span, &Pruning::default());
+            let left = entries[0].components[0].remaining.millionths();
+            assert_eq!(row.upi, row.customer * 2 + left % 2, "the line that stood when so much was left");
+            states.insert(left);
+        }
+        assert_eq!(states.len(), 1, "{states:?} are of several commits");
+        seen.extend(states);
+    }
+    writing.await.unwrap();
+    assert!(seen.len() > 1, "nothing was written meanwhile");
 }
 
 async fn a_newer_schema_is_refused(scene: Scene) {
@@ -390,8 +554,9 @@ on_both!(
     one_owner_writes,
     published_alerts_leave,
     one_relay_has_the_lease,
-    readers_choose_customers,
+    rows_come_from_all_partitions,
     closed_runs_are_read_from_their_rows,
+    a_page_is_one_moment,
     dead_letters_are_found_and_marked,
     repairs_are_asked_for_and_answered,
     a_gap_stays_until_it_is_accepted,

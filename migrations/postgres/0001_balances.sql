@@ -18,7 +18,8 @@ CREATE TABLE progress (
   assignments_offset bigint NOT NULL,
   outbox_number      bigint NOT NULL,
   usage_gap          boolean NOT NULL DEFAULT false, -- the topic did not have the offset; nobody goes on until that is accepted
-  assignments_gap    boolean NOT NULL DEFAULT false
+  assignments_gap    boolean NOT NULL DEFAULT false,
+  applied_at         timestamptz      -- when all that its topics had was applied; null: never yet
 ) WITH (fillfactor = 20);
 
 -- Control totals. Sums pass 64 bits.
@@ -79,6 +80,7 @@ CREATE TABLE customer (
   next_slot         int NOT NULL,
   PRIMARY KEY (partition, customer_id)
 );
+CREATE INDEX customer_owner ON customer (contract_owner_id) WHERE contract_owner_id IS NOT NULL;
 
 -- The highest version of each assignment; fact is null when that version removed it.
 CREATE TABLE assignment (
@@ -89,9 +91,16 @@ CREATE TABLE assignment (
   partition     int NOT NULL,
   level         smallint NOT NULL,    -- 0 INVENTORY, 1 SITE, 2 CUSTOMER
   fact          text,
+  -- Of the fact, for the query: in which instants it may be drawn (microseconds since 1970; null: never), of what, and by whom.
+  from_micros             bigint,
+  until_micros            bigint,
+  inclusive_usage_plan_id bigint,
+  usage_product_id        bigint,
+  component_ids           bigint[],
   PRIMARY KEY (partition, customer_id, level, assignment_id)
 );
-CREATE INDEX assignment_line ON assignment (scope) WHERE level = 0;
+CREATE INDEX assignment_id ON assignment (assignment_id);
+CREATE INDEX assignment_plan ON assignment (inclusive_usage_plan_id);
 
 -- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...).
 CREATE TABLE line (
@@ -107,7 +116,25 @@ CREATE TABLE line (
   partition                  int NOT NULL,
   PRIMARY KEY (partition, customer_id, usage_product_inventory_id)
 );
-CREATE INDEX line_id ON line (usage_product_inventory_id);
+
+-- Where lines stand: the instants (microseconds since 1970) in which a bucket that covers the line may be drawn, each row
+-- without a gap. A bill run of the cycle has a row of each line that stands in its usage dates. Kept with assignments,
+-- lines and customers, so that the query needs no bucket to find, order and count rows.
+CREATE TABLE standing_row (
+  customer_id                bigint NOT NULL,
+  usage_product_inventory_id bigint NOT NULL,
+  from_micros                bigint NOT NULL,
+  until_micros               bigint NOT NULL,
+  after_micros               bigint,         -- where the row before it ends; null for the first
+  billing_cycle_id           bigint NOT NULL,
+  site_id                    bigint,
+  usage_product_id           bigint,
+  contract_owner_id          bigint,
+  partition                  int NOT NULL,
+  PRIMARY KEY (partition, customer_id, usage_product_inventory_id, from_micros)
+);
+CREATE INDEX standing_row_order ON standing_row (billing_cycle_id, usage_product_inventory_id, customer_id) INCLUDE (partition, from_micros, until_micros, after_micros);
+CREATE INDEX standing_row_site ON standing_row (site_id) WHERE site_id IS NOT NULL;
 
 -- The buckets that something drew from. No column that changes is indexed, so that all updates stay on their page.
 CREATE TABLE bucket (
@@ -143,6 +170,7 @@ CREATE TABLE bill_run (
   storing_after     bigint,          -- while its rows are being stored: customers up to this one are done
   PRIMARY KEY (partition, bill_run_id)
 );
+CREATE INDEX bill_run_open ON bill_run (partition) WHERE status = 0;
 
 -- Rows of closed bill runs, as they were when the run closed.
 CREATE TABLE stored_row (
@@ -157,7 +185,8 @@ CREATE TABLE stored_row (
   entries                    text NOT NULL, -- what was nested, as JSON
   PRIMARY KEY (partition, bill_run_id, customer_id, usage_product_inventory_id)
 );
-CREATE INDEX stored_row_line ON stored_row (bill_run_id, usage_product_inventory_id);
+CREATE INDEX stored_row_order ON stored_row (bill_run_id, usage_product_inventory_id, customer_id) INCLUDE (partition, contract_owner_id);
+CREATE INDEX stored_row_site ON stored_row (bill_run_id, site_id) WHERE site_id IS NOT NULL;
 
 -- Customers whose rows of a bill run that is being stored were stored ahead of their turn.
 CREATE TABLE stored_ahead (

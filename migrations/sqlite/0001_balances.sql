@@ -18,7 +18,8 @@ CREATE TABLE progress (
   assignments_offset INTEGER NOT NULL,
   outbox_number      INTEGER NOT NULL,
   usage_gap          INTEGER NOT NULL DEFAULT 0, -- the topic did not have the offset; nobody goes on until that is accepted
-  assignments_gap    INTEGER NOT NULL DEFAULT 0
+  assignments_gap    INTEGER NOT NULL DEFAULT 0,
+  applied_at         INTEGER          -- when all that its topics had was applied; null: never yet
 ) STRICT;
 
 -- Control totals. Sums pass 64 bits.
@@ -79,6 +80,7 @@ CREATE TABLE customer (
   next_slot         INTEGER NOT NULL,
   PRIMARY KEY (partition, customer_id)
 ) STRICT;
+CREATE INDEX customer_owner ON customer (contract_owner_id) WHERE contract_owner_id IS NOT NULL;
 
 -- The highest version of each assignment; fact is null when that version removed it.
 CREATE TABLE assignment (
@@ -89,9 +91,16 @@ CREATE TABLE assignment (
   partition     INTEGER NOT NULL,
   level         INTEGER NOT NULL,    -- 0 INVENTORY, 1 SITE, 2 CUSTOMER
   fact          TEXT,
+  -- Of the fact, for the query: in which instants it may be drawn (microseconds since 1970; null: never), of what, and by whom.
+  from_micros             INTEGER,
+  until_micros            INTEGER,
+  inclusive_usage_plan_id INTEGER,
+  usage_product_id        INTEGER,
+  component_ids           TEXT,      -- a JSON list
   PRIMARY KEY (partition, customer_id, level, assignment_id)
 ) STRICT;
-CREATE INDEX assignment_line ON assignment (scope) WHERE level = 0;
+CREATE INDEX assignment_id ON assignment (assignment_id);
+CREATE INDEX assignment_plan ON assignment (inclusive_usage_plan_id);
 
 -- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...).
 CREATE TABLE line (
@@ -107,7 +116,25 @@ CREATE TABLE line (
   partition                  INTEGER NOT NULL,
   PRIMARY KEY (partition, customer_id, usage_product_inventory_id)
 ) STRICT;
-CREATE INDEX line_id ON line (usage_product_inventory_id);
+
+-- Where lines stand: the instants (microseconds since 1970) in which a bucket that covers the line may be drawn, each row
+-- without a gap. A bill run of the cycle has a row of each line that stands in its usage dates. Kept with assignments,
+-- lines and customers, so that the query needs no bucket to find, order and count rows.
+CREATE TABLE standing_row (
+  customer_id                INTEGER NOT NULL,
+  usage_product_inventory_id INTEGER NOT NULL,
+  from_micros                INTEGER NOT NULL,
+  until_micros               INTEGER NOT NULL,
+  after_micros               INTEGER,         -- where the row before it ends; null for the first
+  billing_cycle_id           INTEGER NOT NULL,
+  site_id                    INTEGER,
+  usage_product_id           INTEGER,
+  contract_owner_id          INTEGER,
+  partition                  INTEGER NOT NULL,
+  PRIMARY KEY (partition, customer_id, usage_product_inventory_id, from_micros)
+) STRICT;
+CREATE INDEX standing_row_order ON standing_row (billing_cycle_id, usage_product_inventory_id, customer_id);
+CREATE INDEX standing_row_site ON standing_row (site_id) WHERE site_id IS NOT NULL;
 
 -- The buckets that something drew from. No column that changes is indexed, so that all updates stay on their page.
 CREATE TABLE bucket (
@@ -143,6 +170,7 @@ CREATE TABLE bill_run (
   storing_after     INTEGER,          -- while its rows are being stored: customers up to this one are done
   PRIMARY KEY (partition, bill_run_id)
 ) STRICT;
+CREATE INDEX bill_run_open ON bill_run (partition) WHERE status = 0;
 
 -- Rows of closed bill runs, as they were when the run closed.
 CREATE TABLE stored_row (
@@ -157,7 +185,8 @@ CREATE TABLE stored_row (
   entries                    TEXT NOT NULL, -- what was nested, as JSON
   PRIMARY KEY (partition, bill_run_id, customer_id, usage_product_inventory_id)
 ) STRICT;
-CREATE INDEX stored_row_line ON stored_row (bill_run_id, usage_product_inventory_id);
+CREATE INDEX stored_row_order ON stored_row (bill_run_id, usage_product_inventory_id, customer_id);
+CREATE INDEX stored_row_site ON stored_row (bill_run_id, site_id) WHERE site_id IS NOT NULL;
 
 -- Customers whose rows of a bill run that is being stored were stored ahead of their turn.
 CREATE TABLE stored_ahead (

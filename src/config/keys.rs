@@ -10,7 +10,7 @@ pub(super) enum Form {
 }
 
 /// All keys, in the order of `config/headroom.toml`.
-pub(super) const KEYS: [(&str, Form); 46] = [
+pub(super) const KEYS: [(&str, Form); 47] = [
     ("time_zone", Form::Text),
     ("max_future", Form::Text),
     ("retention", Form::Text),
@@ -29,6 +29,7 @@ pub(super) const KEYS: [(&str, Form); 46] = [
     ("store.password_file", Form::Text),
     ("store.connections", Form::Toml),
     ("store.read_connections", Form::Toml),
+    ("store.read_timeout", Form::Text),
     ("http.listen", Form::Text),
     ("http.url_bytes", Form::Toml),
     ("http.head_bytes", Form::Toml),

@@ -83,6 +83,8 @@ pub struct Store {
     pub connections: Whole<1, 1000>,
     /// The most connections that the reader opens.
     pub read_connections: Whole<1, 1000>,
+    /// How long the reader waits for the store before it answers 503.
+    pub read_timeout: Span,
 }
 
 /// `[http]`
@@ -282,6 +284,7 @@ impl Default for Store {
             password_file: None,
             connections: Whole::new(4),
             read_connections: Whole::new(4),
+            read_timeout: Span::seconds(5),
         }
     }
 }

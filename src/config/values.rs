@@ -157,11 +157,6 @@ pub struct Span(Duration);
 const SPAN_UNITS: [(&str, u128); 5] = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1000), ("ms", 1)];
 
 impl Span {
-    /// So many seconds.
-    pub(super) const fn seconds(count: u64) -> Span {
-        Span(Duration::from_secs(count))
-    }
-
     /// So many hours.
     pub(super) const fn hours(count: u64) -> Span {
         Span(Duration::from_secs(count * 3600))
@@ -170,6 +165,11 @@ impl Span {
     /// So many minutes.
     pub(super) const fn minutes(count: u64) -> Span {
         Span(Duration::from_secs(count * 60))
+    }
+
+    /// So many seconds.
+    pub(super) const fn seconds(count: u64) -> Span {
+        Span(Duration::from_secs(count))
     }
 
     /// As the standard library has it.

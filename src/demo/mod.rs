@@ -20,7 +20,7 @@ use tokio::time::Instant;
 use crate::config::{Config, LogLevel, Roles, Secret, Servers, StoreUrl};
 use crate::domain::Calendar;
 use crate::service::{self, Service, ServiceError, store_options, stream_options};
-use crate::store::{self, Selection, Store, StoreError};
+use crate::store::{self, Store, StoreError};
 use crate::stream::StreamError;
 use crate::stream::alerts::AlertsReader;
 use crate::stream::embedded::EmbeddedBroker;
@@ -241,8 +241,7 @@ impl Stage {
     }
 
     async fn figures(&self) -> Result<String, DemoError> {
-        let view = self.store.read(&Selection::default()).await?;
-        let balances: usize = view.accounts.iter().map(|account| account.value.buckets.len()).sum();
+        let balances = self.balances().await?;
         let commits = feed::sum(&self.handle, "headroom_commit_duration_seconds_count");
         let applied = feed::applied(&self.handle);
         let refused = match feed::sum(&self.handle, "headroom_dead_letters_total{") {
@@ -251,6 +250,27 @@ impl Stage {
         };
         let alerts = self.alerts;
         Ok(format!("{applied} records in, {commits} commits, {balances} balances drawn on, {alerts} alerts{refused}"))
+    }
+
+    /// How many balances something drew on.
+    async fn balances(&self) -> Result<usize, DemoError> {
+        let mut snapshot = self.store.snapshot().await?;
+        let mut balances = 0;
+        for partition in 0..PARTITIONS {
+            let mut after = None;
+            loop {
+                let customers = snapshot.customers(partition, after, 1_000).await?;
+                after = customers.last().copied();
+                if after.is_none() {
+                    break;
+                }
+                for customer in customers {
+                    let account = snapshot.account(partition, customer).await?;
+                    balances += account.map_or(0, |account| account.buckets.len());
+                }
+            }
+        }
+        Ok(balances)
     }
 
     async fn summary(&self) -> Result<String, DemoError> {

@@ -210,6 +210,14 @@ pub struct Plan {
     pub components: Vec<Component>,
 }
 
+impl Plan {
+    /// The ids of its components, as a list.
+    pub fn component_ids(&self) -> String {
+        let ids: Vec<String> = self.components.iter().map(|component| component.id.to_string()).collect();
+        ids.join(",")
+    }
+}
+
 /// How long a window is, and on which day it begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Frequency {

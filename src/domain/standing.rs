@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 
 use super::calendar::Calendar;
 use super::facts::{Assignment, AssignmentKey, BillRun, ChargingType, Level};
-use super::image::{AccountImage, BucketRow};
+use super::image::{AccountImage, BucketRow, LineRow};
 use super::quantity::Quantity;
 use super::time::{Date, Instant};
 use super::window::Window;
@@ -116,12 +116,75 @@ pub fn lines(account: &AccountImage) -> impl Iterator<Item = StandingLine> + use
         }
     }
     for row in &account.lines {
-        let of_fact = row.fact.map(|(_, fact)| (fact.site, fact.product));
-        let place = of_fact.or_else(|| row.last_usage.map(|usage| (usage.site, usage.product)));
-        let (site, product) = place.unzip();
+        let (site, product) = place_of(row).unzip();
         lines.insert(row.upi, StandingLine { upi: row.upi, site, product });
     }
     lines.into_values()
+}
+
+/// Site and product of a line that has a row.
+pub(super) fn place_of(row: &LineRow) -> Option<(i64, i64)> {
+    let of_fact = row.fact.map(|(_, fact)| (fact.site, fact.product));
+    of_fact.or_else(|| row.last_usage.map(|usage| (usage.site, usage.product)))
+}
+
+/// Where a line stands: the instants in which a bucket that covers it may be drawn, without a gap. A bill run has a row of
+/// the line when one of its instants is among them. Since the windows of an assignment leave no gap, this needs none of
+/// them, and no bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StandingRow {
+    /// The line.
+    pub upi: i64,
+    /// The first instant.
+    pub from: Instant,
+    /// The first instant that is not among them any more.
+    pub until: Instant,
+    /// Where the line stood last before that ends. A run that begins later has no row of the line by an earlier one of
+    /// these, so it finds a line by one of them only.
+    pub after: Option<Instant>,
+    /// The line's site, if that is known.
+    pub site: Option<i64>,
+    /// Its product, if that is known.
+    pub product: Option<i64>,
+    /// The billing cycle of its customer.
+    pub cycle: i64,
+    /// The contract owner of its customer.
+    pub contract_owner: Option<i64>,
+}
+
+impl StandingRow {
+    /// Whether a run of its cycle with this span has a row of the line by this one.
+    pub fn stands_in(&self, span: (Instant, Instant)) -> bool {
+        self.from < span.1 && span.0 < self.until && self.after.is_none_or(|after| after <= span.0)
+    }
+}
+
+/// The instants in which a bucket of these assignments may be drawn by a line of this product, as spans with gaps between
+/// them.
+pub(super) fn spans<'a>(
+    covering: impl IntoIterator<Item = &'a Assignment>,
+    product: Option<i64>,
+    calendar: &Calendar,
+) -> Vec<(Instant, Instant)> {
+    let mut all: Vec<(Instant, Instant)> = covering
+        .into_iter()
+        .filter(|assignment| is_for(assignment, product))
+        .filter_map(|assignment| assignment.drawable(calendar))
+        .collect();
+    all.sort_unstable();
+    let mut spans: Vec<(Instant, Instant)> = Vec::with_capacity(all.len());
+    for (from, until) in all {
+        match spans.last_mut() {
+            Some(last) if from <= last.1 => last.1 = last.1.max(until),
+            _ => spans.push((from, until)),
+        }
+    }
+    spans
+}
+
+/// Whether a plan is for lines of this product.
+fn is_for(assignment: &Assignment, product: Option<i64>) -> bool {
+    assignment.plan.product.is_none_or(|own| product.is_none_or(|product| product == own))
 }
 
 /// The assignments that cover a line and are not pruned.
@@ -136,8 +199,7 @@ fn covering<'a>(
             Level::Site => line.site == Some(assignment.scope),
             Level::Customer => true,
         };
-        let product = assignment.plan.product.is_none_or(|own| line.product.is_none_or(|product| product == own));
-        covers && product && pruning.keeps(assignment.id, assignment.plan.id)
+        covers && is_for(assignment, line.product) && pruning.keeps(assignment.id, assignment.plan.id)
     })
 }
 
@@ -156,50 +218,63 @@ pub fn stands(
     })
 }
 
-/// What is nested in the row of a line: level by level, then by assignment, component and start.
-pub fn entries(
-    account: &AccountImage,
-    line: StandingLine,
-    calendar: &Calendar,
-    span: (Instant, Instant),
-    pruning: &Pruning<'_>,
-) -> Vec<AssignmentEntry> {
-    let buckets: FxHashMap<(AssignmentKey, i64, Instant), &BucketRow> =
-        account.buckets.iter().map(|row| ((row.assignment, row.component, row.window_start), row)).collect();
-    let mut entries = Vec::new();
-    for assignment in covering(account, line, pruning) {
-        let windows: Vec<Window> = assignment.windows_between(calendar, span.0, span.1).collect();
-        let mut components = Vec::new();
-        for component in assignment.plan.components.iter().filter(|c| pruning.keeps_component(c.id)) {
-            components.extend(windows.iter().map(|window| {
-                let drawn = buckets.get(&(assignment.key(), component.id, window.start));
-                let last = Instant::from_micros(window.expiry.micros() - 1);
-                ComponentEntry {
-                    component_id: component.id,
-                    by_value: component.by_value,
-                    charging_type: component.charging_type,
-                    allowance: component.allowance,
-                    remaining: drawn.map_or(component.allowance, |bucket| bucket.remaining),
-                    start_date: calendar.local_second(window.start),
-                    end_date: calendar.local_second(last),
-                }
-            }));
-        }
-        // Windows come earliest first already.
-        components.sort_by_key(|entry| entry.component_id);
-        if !components.is_empty() {
-            entries.push(AssignmentEntry {
-                assignment_id: assignment.id,
-                assignment_level: assignment.level,
-                assignment_start_date: assignment.start_date,
-                assignment_end_date: assignment.end_date,
-                inclusive_usage_plan_id: assignment.plan.id,
-                components,
-            });
-        }
+/// An account with its buckets at hand.
+#[derive(Debug)]
+pub struct Shelf<'a> {
+    account: &'a AccountImage,
+    buckets: FxHashMap<(AssignmentKey, i64, Instant), &'a BucketRow>,
+}
+
+impl<'a> Shelf<'a> {
+    /// Of an account.
+    pub fn new(account: &'a AccountImage) -> Shelf<'a> {
+        let bucket = |row: &'a BucketRow| ((row.assignment, row.component, row.window_start), row);
+        Shelf { account, buckets: account.buckets.iter().map(bucket).collect() }
     }
-    entries.sort_by_key(|entry| (entry.assignment_level, entry.assignment_id));
-    entries
+
+    /// What is nested in the row of a line: level by level, then by assignment, component and start.
+    pub fn entries(
+        &self,
+        line: StandingLine,
+        calendar: &Calendar,
+        span: (Instant, Instant),
+        pruning: &Pruning<'_>,
+    ) -> Vec<AssignmentEntry> {
+        let mut entries = Vec::new();
+        for assignment in covering(self.account, line, pruning) {
+            let windows: Vec<Window> = assignment.windows_between(calendar, span.0, span.1).collect();
+            let mut components = Vec::new();
+            for component in assignment.plan.components.iter().filter(|c| pruning.keeps_component(c.id)) {
+                components.extend(windows.iter().map(|window| {
+                    let drawn = self.buckets.get(&(assignment.key(), component.id, window.start));
+                    let last = Instant::from_micros(window.expiry.micros() - 1);
+                    ComponentEntry {
+                        component_id: component.id,
+                        by_value: component.by_value,
+                        charging_type: component.charging_type,
+                        allowance: component.allowance,
+                        remaining: drawn.map_or(component.allowance, |bucket| bucket.remaining),
+                        start_date: calendar.local_second(window.start),
+                        end_date: calendar.local_second(last),
+                    }
+                }));
+            }
+            // Windows come earliest first already.
+            components.sort_by_key(|entry| entry.component_id);
+            if !components.is_empty() {
+                entries.push(AssignmentEntry {
+                    assignment_id: assignment.id,
+                    assignment_level: assignment.level,
+                    assignment_start_date: assignment.start_date,
+                    assignment_end_date: assignment.end_date,
+                    inclusive_usage_plan_id: assignment.plan.id,
+                    components,
+                });
+            }
+        }
+        entries.sort_by_key(|entry| (entry.assignment_level, entry.assignment_id));
+        entries
+    }
 }
 
 /// A row of a bill run as it was when the run closed.
@@ -229,7 +304,7 @@ pub fn rows_to_store(account: &AccountImage, run: &BillRun, calendar: &Calendar)
         return Vec::new();
     }
     let span = usage_span(run, calendar);
-    let all = Pruning::default();
+    let (all, shelf) = (Pruning::default(), Shelf::new(account));
     let standing = lines(account).filter(|line| stands(account, *line, calendar, span, &all));
     standing
         .map(|line| StoredRow {
@@ -240,7 +315,7 @@ pub fn rows_to_store(account: &AccountImage, run: &BillRun, calendar: &Calendar)
             contract_owner: account.contract_owner(),
             period_start: run.period_start,
             period_end: run.period_end,
-            entries: serde_json::to_string(&entries(account, line, calendar, span, &all))
+            entries: serde_json::to_string(&shelf.entries(line, calendar, span, &all))
                 .expect("plain values always have a JSON form"),
         })
         .collect()

@@ -47,10 +47,15 @@ impl Window {
 }
 
 impl Assignment {
-    /// The dates in which anything of it may be drawn, half-open.
+    /// The dates from its first day to its last, half-open; empty where the calendar skips all of them.
     fn span(&self, calendar: &Calendar) -> (Instant, Instant) {
         let end = self.end_date.map_or(Instant::MAX, |date| calendar.start_of(date.plus(1)));
         (calendar.start_of(self.start_date), end)
+    }
+
+    /// The dates in which anything of it may be drawn, half-open; `None` when there is nothing to draw at any time.
+    pub fn drawable(&self, calendar: &Calendar) -> Option<(Instant, Instant)> {
+        Some(self.span(calendar)).filter(|(from, until)| !self.plan.components.is_empty() && from < until)
     }
 
     /// The window of a period, if the assignment leaves any of it.

@@ -166,10 +166,6 @@ impl Grant {
     pub(super) fn allows_customer(&self, customer: i64) -> bool {
         self.customers.as_ref().is_none_or(|ids| ids.binary_search(&customer).is_ok())
     }
-
-    pub(super) fn allows_owner(&self, owner: Option<i64>) -> bool {
-        self.contract_owners.as_ref().is_none_or(|ids| owner.is_some_and(|owner| ids.binary_search(&owner).is_ok()))
-    }
 }
 
 /// The claims that are looked at. `exp` is here for its shape; its value is judged by the validation. `nbf` is judged

@@ -2,6 +2,8 @@
 
 use std::borrow::Cow;
 
+use crate::store::{Filters, SortKey};
+
 /// The most ids that one filter takes.
 const MOST_IDS: usize = 1_000;
 /// The most rows of a page.
@@ -25,16 +27,11 @@ pub(super) struct Query {
     pub(super) others: String,
 }
 
-/// Ids that rows must have; all where `None`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub(super) struct Filters {
-    pub(super) customers: Option<Vec<i64>>,
-    pub(super) sites: Option<Vec<i64>>,
-    pub(super) lines: Option<Vec<i64>>,
-    pub(super) bill_runs: Option<Vec<i64>>,
-    pub(super) assignments: Option<Vec<i64>>,
-    pub(super) plans: Option<Vec<i64>>,
-    pub(super) components: Option<Vec<i64>>,
+impl Query {
+    /// Whether a field is to be returned.
+    pub(super) fn wants(&self, field: Field) -> bool {
+        self.fields.as_ref().is_none_or(|fields| fields.contains(&field))
+    }
 }
 
 /// A top-level field of a row.
@@ -67,23 +64,13 @@ impl Field {
     }
 }
 
-/// A top-level scalar field, by which rows can be sorted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum SortKey {
-    BillRunId,
-    PeriodStartDate,
-    PeriodEndDate,
-    UsageProductInventoryId,
-}
-
-impl SortKey {
-    const ALL: [(SortKey, Field); 4] = [
-        (SortKey::BillRunId, Field::BillRunId),
-        (SortKey::PeriodStartDate, Field::PeriodStartDate),
-        (SortKey::PeriodEndDate, Field::PeriodEndDate),
-        (SortKey::UsageProductInventoryId, Field::UsageProductInventoryId),
-    ];
-}
+/// The fields by which rows can be sorted.
+const SORT_KEYS: [(SortKey, Field); 4] = [
+    (SortKey::BillRunId, Field::BillRunId),
+    (SortKey::PeriodStartDate, Field::PeriodStartDate),
+    (SortKey::PeriodEndDate, Field::PeriodEndDate),
+    (SortKey::UsageProductInventoryId, Field::UsageProductInventoryId),
+];
 
 /// Every parameter there is.
 pub(super) const PARAMETERS: [&str; 11] = [
@@ -218,9 +205,9 @@ fn sort(value: &str) -> Result<Vec<(SortKey, bool)>, String> {
             Some((name, "desc")) => (name, true),
             Some((_, order)) => return Err(format!("sort: \"{}\" is neither asc nor desc", shown(order))),
         };
-        let known = SortKey::ALL.into_iter().find(|(_, field)| field.name() == name);
+        let known = SORT_KEYS.into_iter().find(|(_, field)| field.name() == name);
         let Some((key, field)) = known else {
-            let names = SortKey::ALL.map(|(_, field)| field.name()).join(", ");
+            let names = SORT_KEYS.map(|(_, field)| field.name()).join(", ");
             return Err(format!("sort: \"{}\" cannot be sorted by; known are {names}", shown(name)));
         };
         if keys.iter().any(|(known, _)| *known == key) {

@@ -58,6 +58,7 @@ impl utoipa::Modify for Bearer {
     responses(
         (status = 200, description = "A page of rows; an empty list past the last one", body = Vec<Row>, headers(
             ("Link" = String, description = "RFC 8288, relative: `first` always, `prev` from page 2, `next` when a further row exists"),
+            ("Headroom-Applied" = Option<String>, description = "RFC 3339: all that the inputs held at this time is in the answer; left out as long as that is not known"),
             ("X-Total-Count" = Option<i64>, description = "All rows after filters and token, when preferred"),
             ("Preference-Applied" = Option<String>, description = "`count=exact`, when preferred")
         )),

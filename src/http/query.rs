@@ -1,16 +1,15 @@
 //! `GET /inclusive-usage-balances`: token, parameters, rows, page.
 
 use std::sync::Arc;
-use std::time::Instant as Clock;
+use std::time::{Duration, Instant as Clock};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics::histogram;
-use serde::Serialize;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -18,18 +17,18 @@ use tower_http::compression::CompressionLayer;
 use tracing::{error, warn};
 
 use super::answer::{Refused, json_response};
-use super::auth::{Grant, Keys};
-use super::grammar::{self, Field, Query};
-use super::rows::{self, Row};
-use super::{Limits, docs, openapi, server};
-use crate::domain::standing::AssignmentEntry;
-use crate::domain::{Calendar, Date};
-use crate::store::{ReadView, Selection, Store, StoreError};
+use super::auth::Keys;
+use super::grammar::{self, Query};
+use super::{Limits, docs, openapi, rows, server};
+use crate::domain::Calendar;
+use crate::store::{Answer, Store, StoreError};
 use crate::telemetry::Health;
 use crate::telemetry::metrics::HTTP_DURATION;
 
 /// The path of the query.
 pub(super) const PATH: &str = "/inclusive-usage-balances";
+/// The time up to which all that Kafka held is in the answer.
+const APPLIED: HeaderName = HeaderName::from_static("headroom-applied");
 
 /// What the query answers from.
 pub struct QueryOptions {
@@ -43,6 +42,8 @@ pub struct QueryOptions {
     pub health: Health,
     /// What a client may take.
     pub limits: Limits,
+    /// How long the store may take.
+    pub patience: Duration,
 }
 
 /// What the answers share.
@@ -138,7 +139,10 @@ async fn answer(shared: Arc<Shared>, uri: Uri, headers: HeaderMap) -> Result<Res
     // A slow store gives many quick refusals, not a pile of requests that wait.
     let place = shared.room.clone().try_acquire_owned();
     let place = place.map_err(|_| Refused::Unavailable("too many requests are being answered now; ask again"))?;
-    let view = shared.options.store.read(&selection(&query, &grant)).await.map_err(|error| match error {
+    let question = rows::question(&query, &grant, &shared.options.calendar, wants_count(&headers));
+    let reading = tokio::time::timeout(shared.options.patience, shared.options.store.read(&question));
+    let read = reading.await.unwrap_or_else(|_| Err(StoreError::Unavailable("the query takes too long".to_owned())));
+    let answer = read.map_err(|error| match error {
         StoreError::Unavailable(line) => {
             warn!("query: {line}");
             Refused::Unavailable("the store does not answer; ask again")
@@ -148,23 +152,13 @@ async fn answer(shared: Arc<Shared>, uri: Uri, headers: HeaderMap) -> Result<Res
             Refused::Internal
         }
     })?;
-    let counted = wants_count(&headers);
-    // Rows of many accounts are work for a thread that no other answer waits for.
+    // A large page is work for a thread that no other answer waits for.
     let answering = tokio::task::spawn_blocking(move || {
-        let page = page(&shared.options, &query, &grant, &view, counted);
+        let page = page(&shared.options, &query, &answer);
         drop(place);
         page
     });
     answering.await.map_err(|_| Refused::Internal)
-}
-
-/// Which accounts can have rows for this query and token.
-fn selection(query: &Query, grant: &Grant) -> Selection {
-    let customers = match (&query.filters.customers, &grant.customers) {
-        (Some(asked), Some(_)) => Some(asked.iter().copied().filter(|id| grant.allows_customer(*id)).collect()),
-        (asked, allowed) => asked.clone().or_else(|| allowed.clone()),
-    };
-    Selection { bill_runs: query.filters.bill_runs.clone(), customers, lines: query.filters.lines.clone() }
 }
 
 /// Whether the `Prefer` headers ask for the number of all rows. Of a preference given twice the first holds (RFC 7240).
@@ -180,51 +174,22 @@ fn wants_count(headers: &HeaderMap) -> bool {
     count.is_some_and(|(_, value)| value.eq_ignore_ascii_case("exact"))
 }
 
-fn page(options: &QueryOptions, query: &Query, grant: &Grant, view: &ReadView, counted: bool) -> Response {
-    let rows = rows::standing(view, &options.calendar, query, grant);
-    let size = usize::try_from(query.page_size).unwrap_or(usize::MAX);
-    let start = usize::try_from(query.page - 1).unwrap_or(usize::MAX).saturating_mul(size).min(rows.len());
-    let end = start.saturating_add(size).min(rows.len());
-    let bodies: Vec<RowBody> = rows[start..end].iter().map(|row| body_of(row, options, query)).collect();
+fn page(options: &QueryOptions, query: &Query, answer: &Answer) -> Response {
+    let bodies = rows::bodies(answer, &options.calendar, query);
     let body = serde_json::to_string(&bodies).expect("plain values always have a JSON form");
     let mut response = json_response(StatusCode::OK, body);
     let headers = response.headers_mut();
-    if let Ok(link) = HeaderValue::from_str(&links(query, end < rows.len())) {
+    if let Ok(link) = HeaderValue::from_str(&links(query, answer.further)) {
         headers.insert(header::LINK, link);
     }
-    if counted {
-        headers.insert("x-total-count", HeaderValue::from(rows.len()));
+    if let Some(value) = answer.applied_at.and_then(|at| HeaderValue::from_str(&at.to_string()).ok()) {
+        headers.insert(APPLIED, value);
+    }
+    if let Some(total) = answer.total {
+        headers.insert("x-total-count", HeaderValue::from(total));
         headers.insert("preference-applied", HeaderValue::from_static("count=exact"));
     }
     response
-}
-
-/// A row as it is answered: the fields asked for.
-#[derive(Serialize)]
-#[serde(rename_all = "camelCase")]
-struct RowBody {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    bill_run_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    period_start_date: Option<Date>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    period_end_date: Option<Date>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    usage_product_inventory_id: Option<i64>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    inclusive_usage_balance_assignments: Option<Vec<AssignmentEntry>>,
-}
-
-fn body_of(row: &Row<'_>, options: &QueryOptions, query: &Query) -> RowBody {
-    let wanted = |field: Field| query.fields.as_ref().is_none_or(|fields| fields.contains(&field));
-    RowBody {
-        bill_run_id: wanted(Field::BillRunId).then(|| row.bill_run()),
-        period_start_date: wanted(Field::PeriodStartDate).then(|| row.period().0),
-        period_end_date: wanted(Field::PeriodEndDate).then(|| row.period().1),
-        usage_product_inventory_id: wanted(Field::UsageProductInventoryId).then(|| row.upi()),
-        inclusive_usage_balance_assignments: wanted(Field::Assignments)
-            .then(|| row.assignments(&options.calendar, &query.filters)),
-    }
 }
 
 /// `first` always, `prev` from page 2, `next` when a further row exists; all other parameters are kept (RFC 8288).

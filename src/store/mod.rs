@@ -8,6 +8,7 @@
 
 mod hex;
 mod letters;
+mod pages;
 mod postgres;
 mod rows;
 mod snapshot;
@@ -19,14 +20,15 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter};
+pub use pages::{Answer, Filters, Found, Nested, Question, SortKey};
 pub use rows::{
     AcceptedGap, AlertRow, AlertsOffset, Behind, BillRunOfPartition, Commit, DeadLetterRow, Deployment, Gaps,
-    HeldSelection, LedgerKey, LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published, ReadView,
-    RelayState, RepairRequest, Repaired, ReversalRow, Selection, Settled, StoredAhead, Taken, Unfinished, UsageChange,
+    HeldSelection, LedgerKey, LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published, RelayState,
+    RepairRequest, Repaired, ReversalRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
 };
 pub use snapshot::Snapshot;
 
-use crate::domain::{AccountImage, Position, Totals};
+use crate::domain::{AccountImage, Instant, Position, Totals};
 
 /// How to reach a store.
 #[derive(Debug, Clone)]
@@ -41,6 +43,8 @@ pub struct Options {
     pub read_connections: u32,
     /// How long to wait for a connection.
     pub timeout: Duration,
+    /// How long a reader waits for a connection, and for a statement of the query.
+    pub read_timeout: Duration,
 }
 
 /// What is wrong with the address of a store, as the end of a sentence that begins with its key: what can be told before
@@ -166,6 +170,10 @@ pub trait Store: Send + Sync + 'static {
     /// Writes a batch's effect, all of it or nothing. Its first statement is the fence.
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError>;
 
+    /// Notes that these partitions, each of an epoch, had applied by now all that their topics held at this time. One that
+    /// has another owner is passed over; a later time stays.
+    async fn note_applied(&self, owned: &[(i32, i64)], at: Instant) -> Result<(), StoreError>;
+
     /// The bill runs of all partitions as their home partitions hold them.
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError>;
 
@@ -184,8 +192,8 @@ pub trait Store: Send + Sync + 'static {
     /// Notes what is on the alerts topic, and lets those alerts leave the outbox.
     async fn published(&self, published: &Published) -> Result<(), StoreError>;
 
-    /// Bill runs and accounts that the query may need, as they are at one moment.
-    async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError>;
+    /// A page of the query's rows, as they are at one moment.
+    async fn read(&self, question: &Question<'_>) -> Result<Answer, StoreError>;
 
     /// Control totals over all partitions.
     async fn totals(&self) -> Result<Totals, StoreError>;

@@ -5,7 +5,7 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::domain::{
-    AccountImage, AssignmentRow, BillRunRow, BucketRow, CustomerRow, Draw, Instant, LineRow, Partitioner, Position,
+    AssignmentRow, BillRunRow, BucketRow, CustomerRow, Draw, Instant, LineRow, Partitioner, Position, StandingRow,
     StoredRow, Totals, UsageState,
 };
 
@@ -307,6 +307,8 @@ pub struct Commit {
     pub next: Offsets,
     /// The number of the last alert raised, this batch's included.
     pub outbox_number: i64,
+    /// A time whose records the partition has then all applied; `None` when that is not known to be later than before.
+    pub applied_at: Option<Instant>,
     /// Control totals, this batch's included.
     pub totals: Totals,
     /// Sources that got a number in this batch.
@@ -327,6 +329,14 @@ pub struct Commit {
     pub lines: Vec<OfCustomer<LineRow>>,
     /// Lines that are not known any more, by customer and line.
     pub removed_lines: Vec<(i64, i64)>,
+    /// For each of [`Commit::assignments`] the dates in which it may be drawn, half-open, if there is the assignment.
+    pub assignment_spans: Vec<Option<(Instant, Instant)>>,
+    /// Customers of whom it is told anew where all their lines stand: what was told before goes.
+    pub standing_anew: Vec<i64>,
+    /// Where lines stand, new or changed.
+    pub standing: Vec<OfCustomer<StandingRow>>,
+    /// Where they stand no more, by customer, line and first instant.
+    pub removed_standing: Vec<(i64, i64, Instant)>,
     /// Bill runs, new or changed, with whether this is their home partition.
     pub bill_runs: Vec<(BillRunRow, bool)>,
     /// Bill runs that are not closed as they were any more: their stored rows and [`StoredAhead`] go, before any come.
@@ -411,44 +421,4 @@ pub struct Published {
     pub numbers: Vec<Partitioned<i64>>,
     /// For each alerts partition that moved the next offset.
     pub offsets: Vec<AlertsOffset>,
-}
-
-/// What a query needs: the open bill runs and all accounts when every list is `None`.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Selection {
-    /// These bill runs rather than the open ones.
-    pub bill_runs: Option<Vec<i64>>,
-    /// Only these customers.
-    pub customers: Option<Vec<i64>>,
-    /// Only customers that know one of these lines, by a row of it or by an assignment to it.
-    pub lines: Option<Vec<i64>>,
-}
-
-impl Selection {
-    /// Whether rows of this run are asked for.
-    pub fn wants(&self, row: &BillRunRow) -> bool {
-        match &self.bill_runs {
-            None => !row.run.status.is_closed(),
-            Some(ids) => ids.contains(&row.run.id),
-        }
-    }
-
-    /// Whether rows of any of these runs are answered from accounts: of an open one, or one that is being stored.
-    pub(super) fn needs_accounts(&self, runs: &[BillRunOfPartition]) -> bool {
-        let live = |row: &BillRunRow| !row.run.status.is_closed() || row.storing.is_some();
-        runs.iter().any(|of| self.wants(&of.row) && live(&of.row))
-    }
-}
-
-/// What a query answers from: one moment of the store.
-#[derive(Debug, Clone, Default)]
-pub struct ReadView {
-    /// Every bill run, as each partition has applied it.
-    pub bill_runs: Vec<BillRunOfPartition>,
-    /// The accounts selected; none when no run asked for is answered from accounts.
-    pub accounts: Vec<Partitioned<AccountImage>>,
-    /// The stored rows of the closed runs that are asked for, of the customers and lines selected.
-    pub stored_rows: Vec<Partitioned<StoredRow>>,
-    /// Customers stored ahead of their turn, of runs that are asked for.
-    pub stored_ahead: Vec<Partitioned<StoredAhead>>,
 }

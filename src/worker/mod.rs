@@ -11,6 +11,7 @@ mod batch;
 mod behind;
 mod cache;
 mod draw;
+mod ends;
 mod intake;
 mod metrics;
 mod partition;

@@ -16,11 +16,12 @@ use super::batch::{Batch, Cause, Outcomes};
 use super::behind::Trailing;
 use super::cache::Cache;
 use super::draw::Tail;
+use super::ends::Ends;
 use super::runs::{HeldUsage, LedgerCause};
 use super::usage::Judged;
 use crate::domain::{
-    Account, AccountImage, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken, Threshold,
-    Totals, Turn, Waterfall,
+    Account, AccountImage, AssignmentRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken,
+    Threshold, Totals, Turn, Waterfall,
 };
 use crate::events::Rules;
 use crate::store::{self, AlertRow, Commit, CommitError, OfCustomer, Offsets, Store, StoreError, StoredAhead};
@@ -82,6 +83,8 @@ pub struct Partition {
     /// Customers stored ahead of their turn in a run that is being stored.
     pub(super) ahead: FxHashSet<StoredAhead>,
     pub(super) sources: FxHashMap<String, i32>,
+    /// Ends of its topics that it has yet to come to.
+    pub(super) ends: Arc<Ends>,
     cache: Cache,
     pub(super) waterfall: Waterfall,
     /// Scratch space: what the event at hand draws, and the same packed.
@@ -141,6 +144,7 @@ impl Partition {
             bill_runs: BillRuns::restore(taken.bill_runs),
             ahead: taken.stored_ahead.into_iter().collect(),
             sources,
+            ends: Arc::default(),
             cache: Cache::default(),
             waterfall: Waterfall::default(),
             draws: Vec::new(),
@@ -166,6 +170,11 @@ impl Partition {
     /// Its number.
     pub fn number(&self) -> i32 {
         self.partition
+    }
+
+    /// The epoch that it was taken with.
+    pub(super) fn epoch(&self) -> i64 {
+        self.epoch
     }
 
     /// The earliest offsets of which a record may not be applied.
@@ -259,7 +268,7 @@ impl Partition {
         let Prepared { mut accounts, mut draft, tail, .. } = prepared;
         draft.commit.bytes = tail.into_bytes();
         for account in &mut accounts {
-            account.finish(&self.context.thresholds, &mut draft.changes);
+            account.finish(&self.context.calendar, &self.context.thresholds, &mut draft.changes);
         }
         let Draft { mut commit, changes, mut applied, totals, causes } = draft;
         applied.alerts = changes.alerts.len();
@@ -371,6 +380,9 @@ impl Partition {
         commit.epoch = self.epoch;
         commit.from = self.offsets;
         commit.behind.extend(self.newly_behind());
+        if self.trailing.is_empty() {
+            commit.applied_at = self.ends.reached(commit.next);
+        }
         commit.totals = self.totals;
         commit.totals += totals;
         for kind in 0..3 {
@@ -408,6 +420,10 @@ impl Partition {
         commit.assignments = of_customers(changes.assignments);
         commit.lines = of_customers(changes.lines);
         commit.removed_lines = changes.removed_lines;
+        let span = |of: &OfCustomer<AssignmentRow>| of.row.assignment.as_ref()?.drawable(&self.context.calendar);
+        commit.assignment_spans = commit.assignments.iter().map(span).collect();
+        commit.standing = of_customers(changes.standing);
+        commit.removed_standing = changes.removed_standing;
         commit.new_buckets = of_customers(changes.new_buckets);
         commit.changed_buckets = of_customers(changes.changed_buckets);
         commit.removed_buckets = changes.removed_buckets;

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tracing::warn;
 
 use super::batch::{Batch, Input};
+use super::ends::Ends;
 use super::intake::lock;
 use super::metrics::Metrics;
 use super::partition::{Applied, Partition};
@@ -24,6 +25,8 @@ pub(super) struct Shared {
     pub(super) partition: i32,
     /// At which it was taken.
     pub(super) epoch: i64,
+    /// Ends of its topics that it has yet to come to.
+    pub(super) ends: Arc<Ends>,
     /// Why no more records are taken, if so.
     stop: Mutex<Option<Stop>>,
     /// Batches handed over that are not committed yet.
@@ -45,6 +48,7 @@ impl Shared {
         let shared = Shared {
             partition: partition.number(),
             epoch: partition.epoch(),
+            ends: partition.ends.clone(),
             stop: Mutex::default(),
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],

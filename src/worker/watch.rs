@@ -15,8 +15,8 @@ use super::metrics::Metrics;
 use super::partition::Context;
 use super::stall::{Look, Stalls};
 use super::task::Work;
-use crate::domain::BillRunRow;
-use crate::store::StoreError;
+use crate::domain::{self, BillRunRow};
+use crate::store::{Offsets, StoreError};
 use crate::stream::{self, Control, Ends, Start};
 use crate::telemetry::{Health, metrics as names};
 
@@ -50,10 +50,10 @@ impl Watch {
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
-            tokio::select! {
-                _ = period.tick() => {}
-                () = self.bill_runs.notified() => {}
-            }
+            let on_time = tokio::select! {
+                _ = period.tick() => true,
+                () = self.bill_runs.notified() => false,
+            };
             let watched: BTreeMap<i32, Watched> = lock(&self.owned).clone();
             self.tell_stops(&watched);
             // A store that is away or hangs is told by others, and must not keep this from seeing what stands still.
@@ -65,6 +65,7 @@ impl Watch {
             self.metrics.behind.set(watched.values().map(|one| one.shared.behind()).sum::<usize>() as f64);
             self.metrics.held.set(watched.values().map(|one| one.shared.held()).sum::<i64>() as f64);
             let partitions: Vec<i32> = watched.keys().copied().collect();
+            let asked_at = (self.context.now)();
             let options = self.stream.clone();
             let asking = tokio::task::spawn_blocking(move || {
                 let asked = ends.map_or_else(|| Ends::new(&options), Ok);
@@ -72,7 +73,10 @@ impl Watch {
             });
             ends = match asking.await {
                 Ok(Ok((ends, found))) => {
-                    let looks = self.show(&watched, &found, &runs);
+                    let looks = self.show(&watched, &found, &runs, asked_at);
+                    if on_time {
+                        self.note_applied(&looks, asked_at).await;
+                    }
                     self.tell_stalls(&mut stalls, &looks);
                     Some(ends)
                 }
@@ -154,9 +158,26 @@ impl Watch {
         self.health.stuck(names::PARTITIONS, Some(line));
     }
 
+    /// Writes that the partitions which do not lag had applied all that there was at this time.
+    async fn note_applied(&self, looks: &[Look], asked_at: domain::Instant) {
+        let idle: Vec<(i32, i64)> =
+            looks.iter().filter(|look| look.lag == 0).map(|look| (look.partition, look.epoch)).collect();
+        match tokio::time::timeout(PATIENCE, self.context.store.note_applied(&idle, asked_at)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!("how far all is applied is not told now: {error}"),
+            Err(_) => debug!("how far all is applied is not told now: the store does not answer"),
+        }
+    }
+
     /// Sets the gauges of lag: records up to where a read_committed reader is at the end, and bill runs yet to apply.
-    /// Returns how the partitions are that are to move.
-    fn show(&self, watched: &BTreeMap<i32, Watched>, ends: &[Start], runs: &[BillRunRow]) -> Vec<Look> {
+    /// Returns how the partitions are that are to move. One that lags is told where its topics ended at `asked_at`.
+    fn show(
+        &self,
+        watched: &BTreeMap<i32, Watched>,
+        ends: &[Start],
+        runs: &[BillRunRow],
+        asked_at: domain::Instant,
+    ) -> Vec<Look> {
         let mut looks = Vec::new();
         for end in ends {
             let Some(one) = watched.get(&end.partition) else { continue };
@@ -176,8 +197,11 @@ impl Watch {
             self.metrics.lag(Input::Usage, end.partition).set(usage as f64);
             self.metrics.lag(Input::Assignments, end.partition).set(assignments as f64);
             if one.shared.stop().is_none() {
-                let (partition, epoch) = (end.partition, one.shared.epoch);
-                looks.push(Look { partition, epoch, committed, steps: one.shared.steps(), lag: usage + assignments });
+                let (partition, epoch, lag) = (end.partition, one.shared.epoch, usage + assignments);
+                looks.push(Look { partition, epoch, committed, steps: one.shared.steps(), lag });
+                if lag > 0 && runs_to_come == 0 {
+                    one.shared.ends.push(asked_at, Offsets { usage: end.usage, assignments: end.assignments });
+                }
             }
         }
         looks

@@ -17,6 +17,7 @@ mod history;
 mod json;
 mod model;
 mod play;
+mod questions;
 mod repairs;
 mod runs;
 mod store;

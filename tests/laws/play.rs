@@ -18,6 +18,7 @@ use crate::facts::{Fact, Threshold};
 use crate::history::{Around, History};
 use crate::json::{self, PRODUCED};
 use crate::model::{self, Balances, Known, fold};
+use crate::questions;
 use crate::runs;
 use crate::store::{Memory, Mishap, Rows};
 
@@ -82,6 +83,9 @@ pub(crate) fn play(history: &History, real: Option<Real>, judge: impl FnMut(&Ste
             game.catch_up()?;
         }
         commits += 1;
+        if commits % 8 == 0 || game.partition.is_storing() {
+            game.ask()?;
+        }
         if commits % history.storing.1 == 0 {
             game.store_rows()?;
         }
@@ -95,6 +99,7 @@ pub(crate) fn play(history: &History, real: Option<Real>, judge: impl FnMut(&Ste
     if game.partition.is_behind() {
         return Err(TestCaseError::fail("a customer never catches up"));
     }
+    game.ask()?;
     let rows = game.stage.memory.rows().clone();
     game.is_over = true;
     game.judge(&rows, &[], None)?;
@@ -282,6 +287,13 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
             self.read_again()?;
         }
         Ok(())
+    }
+
+    /// Asks the real store, if there is one, what a portal asks.
+    fn ask(&self) -> Result<()> {
+        let Some((both, _)) = &self.stage.both else { return Ok(()) };
+        let asking = questions::check(both.as_ref(), self.history.zone, &self.known, &self.balances, &self.calendar);
+        self.stage.runtime.block_on(asking)
     }
 
     fn store_rows(&mut self) -> Result<()> {

@@ -91,6 +91,26 @@ fn entries(
     entries
 }
 
+/// By the table of standing rows each run has just the rows that the plain fold gives it, with their sites and owners.
+fn check_standing(step: &Step<'_>) -> Result<(), TestCaseError> {
+    let (known, calendar) = (step.known.1, step.calendar);
+    for (id, (_, run)) in &known.runs {
+        let instant = headroom::domain::Instant::from_micros;
+        let span = (instant(calendar.start_of(run.usage.0)), instant(calendar.start_of(next(run.usage.1))));
+        let mut found = BTreeMap::new();
+        for ((customer, upi, _), row) in &step.rows.1.standing {
+            if row.cycle == run.cycle && row.stands_in(span) {
+                let twice = found.insert((*id, *customer, *upi), json!([row.site, row.contract_owner]));
+                prop_assert_eq!(twice, None, "line {} stands twice in run {} after {:?}", upi, id, step.facts);
+            }
+        }
+        let rows = rows_of(*id, run, known, step.balances.1, calendar);
+        let must: BTreeMap<_, _> = rows.iter().map(|(key, row)| (*key, json!([row["site"], row["owner"]]))).collect();
+        prop_assert_eq!(found, must, "rows of run {} after {:?}", id, step.facts);
+    }
+    Ok(())
+}
+
 /// What the store holds of closed runs, row by row.
 fn stored(rows: &Rows) -> StoredRows {
     let of_row = |row: &headroom::domain::StoredRow| {
@@ -122,5 +142,5 @@ pub(crate) fn check(step: &Step<'_>) -> Result<(), TestCaseError> {
         let (version, must) = &known.runs[run];
         prop_assert_eq!((row.version, row.run.status.number()), (*version, must.status));
     }
-    Ok(())
+    check_standing(step)
 }

@@ -7,14 +7,14 @@ use std::sync::{Mutex, MutexGuard};
 
 use async_trait::async_trait;
 use headroom::domain::{
-    AccountImage, AssignmentKey, AssignmentRow, BillRunRow, BucketRow, CustomerRow, LineRow, Position, StoredRow,
-    Totals, UsageState, packed,
+    AccountImage, AssignmentKey, AssignmentRow, BillRunRow, BucketRow, CustomerRow, Instant, LineRow, Position,
+    StandingRow, StoredRow, Totals, UsageState, packed,
 };
 use headroom::store::{
-    AcceptedGap, AlertRow, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, Gaps,
+    AcceptedGap, AlertRow, Answer, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, Gaps,
     HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned,
-    Place, Progress, Published, ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Side, Snapshot,
-    Store, StoreError, StoredAhead, Taken, WholeLetter,
+    Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store,
+    StoreError, StoredAhead, Taken, WholeLetter,
 };
 use uuid::Uuid;
 
@@ -32,6 +32,8 @@ pub(crate) struct Rows {
     pub(crate) customers: BTreeMap<i64, CustomerRow>,
     pub(crate) assignments: BTreeMap<(i64, AssignmentKey), AssignmentRow>,
     pub(crate) lines: BTreeMap<(i64, i64), LineRow>,
+    /// By customer, line and first instant.
+    pub(crate) standing: BTreeMap<(i64, i64, Instant), StandingRow>,
     pub(crate) buckets: BTreeMap<(i64, i32), BucketRow>,
     pub(crate) bill_runs: BTreeMap<i64, (BillRunRow, bool)>,
     /// By run, customer and line.
@@ -101,6 +103,15 @@ impl Rows {
         }
         for line in &commit.removed_lines {
             assert!(self.lines.remove(line).is_some(), "only a line with a row is removed: {line:?}");
+        }
+        assert_eq!(commit.assignment_spans.len(), commit.assignments.len(), "each assignment has its span");
+        self.standing.retain(|place, _| !commit.standing_anew.contains(&place.0));
+        for place in &commit.removed_standing {
+            assert!(self.standing.remove(place).is_some(), "only what stands ceases to: {place:?}");
+        }
+        for OfCustomer { customer, row } in &commit.standing {
+            let known = self.standing.insert((*customer, row.upi, row.from), *row);
+            assert_ne!(known, Some(*row), "nothing is written twice");
         }
         for (row, home) in &commit.bill_runs {
             self.bill_runs.insert(row.run.id, (*row, *home));
@@ -324,6 +335,10 @@ impl Store for Memory {
         }
     }
 
+    async fn note_applied(&self, _owned: &[(i32, i64)], _at: Instant) -> Result<(), StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
         unreachable!("no part of a partition's work")
     }
@@ -348,7 +363,7 @@ impl Store for Memory {
         unreachable!("no part of a partition's work")
     }
 
-    async fn read(&self, _selection: &Selection) -> Result<ReadView, StoreError> {
+    async fn read(&self, _question: &Question<'_>) -> Result<Answer, StoreError> {
         unreachable!("no part of a partition's work")
     }
 

@@ -7,3 +7,4 @@ mod doors;
 mod generated;
 mod portal;
 mod reads;
+mod slow;

@@ -3,6 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod applied;
 mod bill_runs;
 mod certificates;
 mod dead_letters;

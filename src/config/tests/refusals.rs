@@ -44,6 +44,11 @@ fn bad_values_of_the_file_are_one_line() {
         ("store.connections", "\"4\"", "wants a whole number from 1 to 1000"),
         ("store.connections", "\"1.5\"", "wants a whole number from 1 to 1000"),
         ("store.read_connections", "[4]", "wants a whole number from 1 to 1000"),
+        (
+            "store.read_timeout",
+            "\"soon\"",
+            "wants a time such as \"24h\" or \"400d\", more than nothing and at most 100 years",
+        ),
         ("http.listen", "\"8080\"", listen),
         ("http.listen", "\"localhost:8080\"", listen),
         ("http.url_bytes", "1000", "wants a whole number from 1024 to 1048576"),

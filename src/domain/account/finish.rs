@@ -2,10 +2,13 @@
 
 use super::{Account, AssignmentState, Bucket};
 use crate::domain::alert::Alert;
+use crate::domain::calendar::Calendar;
 use crate::domain::facts::Assignment;
 use crate::domain::image::{AssignmentRow, BucketRow, CustomerRow, LineRow};
 use crate::domain::quantity::Quantity;
+use crate::domain::standing::StandingRow;
 use crate::domain::threshold::{Threshold, effective, turns};
+use crate::domain::time::Instant;
 use crate::domain::window::Window;
 
 /// What a batch changed of the accounts in it, each with its customer.
@@ -27,6 +30,10 @@ pub struct Changes {
     pub removed_buckets: Vec<(i64, i32)>,
     /// Alerts raised, in order within each bucket.
     pub alerts: Vec<Alert>,
+    /// Where lines stand, new or changed.
+    pub standing: Vec<(i64, StandingRow)>,
+    /// Where they stand no more: by customer, line and first instant.
+    pub removed_standing: Vec<(i64, i64, Instant)>,
     /// How much more is drawn from buckets not by value, in millionths, by charging type's number.
     pub drawn: [i128; 3],
     /// How much more is drawn from buckets by value.
@@ -44,8 +51,10 @@ impl Changes {
 
 impl Account {
     /// Ends a batch. `configured` are the thresholds of assignments without their own.
-    pub fn finish(&mut self, configured: &[Threshold], changes: &mut Changes) {
+    pub fn finish(&mut self, calendar: &Calendar, configured: &[Threshold], changes: &mut Changes) {
         let customer = self.customer;
+        self.finish_standing(calendar, changes);
+        self.fact_before = None;
         if std::mem::take(&mut self.row_changed) {
             changes.customers.push(CustomerRow { customer, fact: self.fact, next_slot: self.next_slot });
         }
@@ -133,9 +142,9 @@ impl Raised<'_> {
     fn alerts(&self, state: &AssignmentState, configured: &[Threshold], alerts: &mut Vec<Alert>) {
         let own = self.assignment.thresholds.as_deref();
         let list = effective(own.unwrap_or(configured));
-        if let Some(Some(before)) = state.before.as_ref().map(|before| &before.thresholds) {
+        if let Some(before) = state.before.as_ref().and_then(|before| before.assignment.as_ref()) {
             // A changed list has a new baseline: the state on what remains now.
-            if effective(before.as_deref().unwrap_or(configured)) != list {
+            if effective(before.thresholds.as_deref().unwrap_or(configured)) != list {
                 return;
             }
         }

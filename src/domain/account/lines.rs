@@ -26,6 +26,16 @@ struct Line {
     replayed: Option<(Option<LastUsage>, bool)>,
 }
 
+/// A line before a batch and after it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct LineTurn {
+    pub(super) upi: i64,
+    /// Whether the batch may have changed it.
+    pub(super) changed: bool,
+    pub(super) before: Option<LineRow>,
+    pub(super) now: Option<LineRow>,
+}
+
 impl Line {
     fn new(row: LineRow, stored: bool) -> Line {
         Line { row, exact: false, before: (!stored).then_some(None), replayed: None }
@@ -52,12 +62,34 @@ impl Lines {
         self.lines.iter().map(|line| &line.row)
     }
 
+    /// The line of this id, if it has a row.
+    pub(super) fn get(&self, upi: i64) -> Option<LineRow> {
+        self.find_at(upi).ok().map(|at| self.lines[at].row)
+    }
+
+    /// Each line as it was before the batch at hand and as it is now, where it was or is known.
+    pub(super) fn turns(&self) -> impl Iterator<Item = LineTurn> {
+        self.lines.iter().map(|line| {
+            let known = line.row.fact.is_some() || line.row.last_usage.is_some();
+            LineTurn {
+                upi: line.row.upi,
+                changed: line.before.is_some(),
+                before: line.before.unwrap_or(Some(line.row)),
+                now: known.then_some(line.row),
+            }
+        })
+    }
+
     pub(super) fn size(&self) -> usize {
         self.lines.len() * size_of::<Line>()
     }
 
+    fn find_at(&self, upi: i64) -> Result<usize, usize> {
+        self.lines.binary_search_by_key(&upi, |line| line.row.upi)
+    }
+
     fn find(&mut self, upi: i64) -> Result<&mut Line, usize> {
-        match self.lines.binary_search_by_key(&upi, |line| line.row.upi) {
+        match self.find_at(upi) {
             Ok(at) => Ok(&mut self.lines[at]),
             Err(at) => Err(at),
         }
@@ -65,7 +97,7 @@ impl Lines {
 
     /// The line of this id, made known if it is not.
     fn entry(&mut self, upi: i64) -> &mut Line {
-        let at = match self.lines.binary_search_by_key(&upi, |line| line.row.upi) {
+        let at = match self.find_at(upi) {
             Ok(at) => at,
             Err(at) => {
                 self.lines.insert(at, Line::new(LineRow { upi, fact: None, last_usage: None }, false));

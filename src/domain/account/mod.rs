@@ -13,6 +13,7 @@ mod finish;
 mod lines;
 mod references;
 mod replay;
+mod standing;
 
 pub use finish::Changes;
 pub use references::Taken;
@@ -23,7 +24,6 @@ use rustc_hash::FxHashSet;
 use super::calendar::Calendar;
 use super::facts::{Assignment, AssignmentKey, Component, CustomerFact, Level, Position};
 use super::image::{AccountImage, AssignmentRow, BucketKey, BucketRow, LineRow};
-use super::threshold::Threshold;
 use super::time::{Date, Instant};
 use super::window::Window;
 use lines::Lines;
@@ -34,6 +34,8 @@ pub struct Account {
     customer: i64,
     fact: Option<(i64, CustomerFact)>,
     next_slot: i32,
+    /// What held of the customer before the batch at hand, once that changed it.
+    fact_before: Option<Option<(i64, CustomerFact)>>,
     /// Whether the customer's own row must be written.
     row_changed: bool,
     /// Every assignment ever heard of, by key.
@@ -66,8 +68,8 @@ struct AssignmentState {
 /// What held of an assignment before a batch.
 #[derive(Debug)]
 struct Before {
-    /// Its own thresholds, if there was the assignment.
-    thresholds: Option<Option<Vec<Threshold>>>,
+    /// The assignment, if there was one.
+    assignment: Option<Assignment>,
 }
 
 /// The buckets of a component, by the starts of their windows.
@@ -109,6 +111,7 @@ impl Account {
         Account {
             customer,
             fact: None,
+            fact_before: None,
             next_slot: 0,
             row_changed: false,
             assignments: Vec::new(),

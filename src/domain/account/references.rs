@@ -46,6 +46,7 @@ impl Account {
         let known = self.fact;
         let taken = Taken::judge(known.map(|known| known.0), version, || known.is_some_and(|known| known.1 == fact));
         if taken == Taken::Applied {
+            self.fact_before.get_or_insert(known);
             self.fact = Some((version, fact));
             self.row_changed = true;
         }
@@ -58,7 +59,7 @@ impl Account {
             Err(at) => {
                 self.unsettle(assignment.as_ref());
                 let row = AssignmentRow { key, version, assignment };
-                let before = Some(Before { thresholds: None });
+                let before = Some(Before { assignment: None });
                 self.assignments.insert(at, AssignmentState { row, before, components: Vec::new() });
                 self.unindexed = true;
                 return Taken::Applied;
@@ -68,7 +69,7 @@ impl Account {
         let taken = Taken::judge(Some(state.row.version), version, || state.row.assignment == assignment);
         if taken == Taken::Applied {
             let known = state.row.assignment.take();
-            state.before.get_or_insert_with(|| Before { thresholds: known.as_ref().map(|a| a.thresholds.clone()) });
+            state.before.get_or_insert_with(|| Before { assignment: known.clone() });
             let same = same_draws(known.as_ref(), assignment.as_ref());
             state.row = AssignmentRow { key, version, assignment };
             if !same {

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::types::{Timestamp, uuid_of};
 use super::{behind, copy, repair};
-use crate::domain::{BucketRow, Position, StoredRow};
+use crate::domain::{BucketRow, Instant, Position, StandingRow, StoredRow};
 use crate::failpoint;
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
 
@@ -45,7 +45,8 @@ pub(super) async fn write(
 /// Moves the progress row on, if it is still this owner's and stands where the batch began.
 async fn fence(connection: &mut PgConnection, commit: &Commit) -> Result<bool, Error> {
     let moved = sqlx::query(
-        "UPDATE progress SET usage_offset = $5, assignments_offset = $6, outbox_number = $7 \
+        "UPDATE progress SET usage_offset = $5, assignments_offset = $6, outbox_number = $7, \
+         applied_at = greatest(applied_at, $8) \
          WHERE partition = $1 AND epoch = $2 AND usage_offset = $3 AND assignments_offset = $4",
     )
     .bind(commit.partition)
@@ -55,9 +56,28 @@ async fn fence(connection: &mut PgConnection, commit: &Commit) -> Result<bool, E
     .bind(commit.next.usage)
     .bind(commit.next.assignments)
     .bind(commit.outbox_number)
+    .bind(commit.applied_at.map(Timestamp))
     .execute(connection)
     .await?;
     Ok(moved.rows_affected() == 1)
+}
+
+/// Notes when partitions were at the ends of their topics: a statement each, and none waits for a commit, which will say
+/// it itself.
+pub(super) async fn note_applied(pool: &PgPool, owned: &[(i32, i64)], at: Instant) -> Result<(), Error> {
+    let mut connection = pool.acquire().await?;
+    for (partition, epoch) in owned {
+        sqlx::query(
+            "UPDATE progress SET applied_at = greatest(applied_at, $3) WHERE partition = \
+             (SELECT partition FROM progress WHERE partition = $1 AND epoch = $2 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(partition)
+        .bind(epoch)
+        .bind(Timestamp(at))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
 
 async fn write_usage(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
@@ -138,11 +158,20 @@ async fn write_facts(connection: &mut PgConnection, commit: &Commit) -> Result<(
     if !commit.assignments.is_empty() {
         let rows = &commit.assignments;
         let facts: Vec<Option<String>> = rows.iter().map(|of| of.row.fact_text()).collect();
+        let plans = || rows.iter().map(|of| of.row.assignment.as_ref().map(|assignment| &assignment.plan));
+        let spans = &commit.assignment_spans;
         sqlx::query(
-            "INSERT INTO assignment (partition, customer_id, level, assignment_id, version, scope, fact) \
-             SELECT $1, * FROM unnest($2::int8[], $3::int2[], $4::int8[], $5::int8[], $6::int8[], $7::text[]) \
+            "INSERT INTO assignment (partition, customer_id, level, assignment_id, version, scope, fact, from_micros, \
+             until_micros, inclusive_usage_plan_id, usage_product_id, component_ids) \
+             SELECT $1, customer_id, level, assignment_id, version, scope, fact, from_micros, until_micros, plan, \
+             product, component_ids::int8[] FROM unnest($2::int8[], $3::int2[], $4::int8[], $5::int8[], $6::int8[], \
+             $7::text[], $8::int8[], $9::int8[], $10::int8[], $11::int8[], $12::text[]) u(customer_id, level, \
+             assignment_id, version, scope, fact, from_micros, until_micros, plan, product, component_ids) \
              ON CONFLICT (partition, customer_id, level, assignment_id) \
-             DO UPDATE SET version = excluded.version, scope = excluded.scope, fact = excluded.fact",
+             DO UPDATE SET version = excluded.version, scope = excluded.scope, fact = excluded.fact, \
+             from_micros = excluded.from_micros, until_micros = excluded.until_micros, \
+             inclusive_usage_plan_id = excluded.inclusive_usage_plan_id, \
+             usage_product_id = excluded.usage_product_id, component_ids = excluded.component_ids",
         )
         .bind(commit.partition)
         .bind(rows.iter().map(|of| of.customer).collect::<Vec<i64>>())
@@ -151,10 +180,16 @@ async fn write_facts(connection: &mut PgConnection, commit: &Commit) -> Result<(
         .bind(rows.iter().map(|of| of.row.version).collect::<Vec<i64>>())
         .bind(rows.iter().map(|of| of.row.assignment.as_ref().map(|a| a.scope)).collect::<Vec<Option<i64>>>())
         .bind(facts)
+        .bind(spans.iter().map(|span| span.map(|span| span.0.micros())).collect::<Vec<Option<i64>>>())
+        .bind(spans.iter().map(|span| span.map(|span| span.1.micros())).collect::<Vec<Option<i64>>>())
+        .bind(plans().map(|plan| plan.map(|plan| plan.id)).collect::<Vec<Option<i64>>>())
+        .bind(plans().map(|plan| plan.and_then(|plan| plan.product)).collect::<Vec<Option<i64>>>())
+        .bind(plans().map(|plan| plan.map(|plan| format!("{{{}}}", plan.component_ids()))).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
     }
     write_lines(connection, commit).await?;
+    write_standing(connection, commit).await?;
     write_bill_runs(connection, commit).await
 }
 
@@ -199,6 +234,60 @@ async fn write_lines(connection: &mut PgConnection, commit: &Commit) -> Result<(
         .bind(commit.partition)
         .bind(commit.removed_lines.iter().map(|line| line.0).collect::<Vec<i64>>())
         .bind(commit.removed_lines.iter().map(|line| line.1).collect::<Vec<i64>>())
+        .execute(connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Where lines stand.
+async fn write_standing(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
+    if !commit.standing_anew.is_empty() {
+        sqlx::query("DELETE FROM standing_row WHERE partition = $1 AND customer_id = ANY($2)")
+            .bind(commit.partition)
+            .bind(&commit.standing_anew)
+            .execute(&mut *connection)
+            .await?;
+    }
+    if !commit.removed_standing.is_empty() {
+        let gone = &commit.removed_standing;
+        sqlx::query(
+            "DELETE FROM standing_row s USING unnest($2::int8[], $3::int8[], $4::int8[]) g(customer_id, upi, from_micros) \
+             WHERE s.partition = $1 AND s.customer_id = g.customer_id AND s.usage_product_inventory_id = g.upi \
+             AND s.from_micros = g.from_micros",
+        )
+        .bind(commit.partition)
+        .bind(gone.iter().map(|place| place.0).collect::<Vec<i64>>())
+        .bind(gone.iter().map(|place| place.1).collect::<Vec<i64>>())
+        .bind(gone.iter().map(|place| place.2.micros()).collect::<Vec<i64>>())
+        .execute(&mut *connection)
+        .await?;
+    }
+    if !commit.standing.is_empty() {
+        let rows = &commit.standing;
+        let optional = |pick: fn(&StandingRow) -> Option<i64>| -> Vec<Option<i64>> {
+            rows.iter().map(|of| pick(&of.row)).collect()
+        };
+        sqlx::query(
+            "INSERT INTO standing_row (partition, customer_id, usage_product_inventory_id, from_micros, until_micros, \
+             after_micros, billing_cycle_id, site_id, usage_product_id, contract_owner_id) \
+             SELECT $1, * FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::int8[], \
+             $8::int8[], $9::int8[], $10::int8[]) \
+             ON CONFLICT (partition, customer_id, usage_product_inventory_id, from_micros) DO UPDATE SET \
+             until_micros = excluded.until_micros, after_micros = excluded.after_micros, \
+             billing_cycle_id = excluded.billing_cycle_id, site_id = excluded.site_id, \
+             usage_product_id = excluded.usage_product_id, contract_owner_id = excluded.contract_owner_id",
+        )
+        .bind(commit.partition)
+        .bind(rows.iter().map(|of| of.customer).collect::<Vec<i64>>())
+        .bind(rows.iter().map(|of| of.row.upi).collect::<Vec<i64>>())
+        .bind(rows.iter().map(|of| of.row.from.micros()).collect::<Vec<i64>>())
+        .bind(rows.iter().map(|of| of.row.until.micros()).collect::<Vec<i64>>())
+        .bind(optional(|row| row.after.map(Instant::micros)))
+        .bind(rows.iter().map(|of| of.row.cycle).collect::<Vec<i64>>())
+        .bind(optional(|row| row.site))
+        .bind(optional(|row| row.product))
+        .bind(optional(|row| row.contract_owner))
         .execute(connection)
         .await?;
     }

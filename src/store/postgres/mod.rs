@@ -25,12 +25,11 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 use super::{
-    AcceptedGap, AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
+    AcceptedGap, AlertRow, Answer, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
     LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
-    ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Side, Snapshot, Store, StoreError, Taken,
-    WholeLetter,
+    Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
-use crate::domain::{AccountImage, Partitioner, Position, Totals};
+use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -62,19 +61,21 @@ impl Postgres {
             Some(url) => parse(url, "store.read_url")?,
             None => (main.clone(), place.clone()),
         };
-        let read = read.options([("default_transaction_read_only", "on")]);
-        let pool = |connect: PgConnectOptions, connections: u32| {
+        // The database ends a statement that nobody waits for any more.
+        let longest = options.read_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into()).to_string();
+        let read = read.options([("default_transaction_read_only", "on"), ("statement_timeout", &longest)]);
+        let pool = |connect: PgConnectOptions, connections: u32, timeout: Duration| {
             PgPoolOptions::new()
                 .max_connections(connections)
-                .acquire_timeout(options.timeout)
+                .acquire_timeout(timeout)
                 // Each statement fails clearly on a dead connection; a check before each would cost a round trip.
                 .test_before_acquire(false)
                 .connect_lazy_with(connect)
         };
         Ok(Postgres {
-            probes: [pool(main.clone(), 1), pool(read.clone(), 1)],
-            pool: pool(main, options.connections),
-            read_pool: pool(read, options.read_connections),
+            probes: [pool(main.clone(), 1, options.timeout), pool(read.clone(), 1, options.timeout)],
+            pool: pool(main, options.connections, options.timeout),
+            read_pool: pool(read, options.read_connections, options.read_timeout),
             place: format!("store.url: {place}"),
             read_place: format!(
                 "{}: {read_place}",
@@ -257,6 +258,10 @@ impl Store for Postgres {
         commit::write(&self.pool, commit, |error| self.error(error)).await
     }
 
+    async fn note_applied(&self, owned: &[(i32, i64)], at: Instant) -> Result<(), StoreError> {
+        commit::note_applied(&self.pool, owned, at).await.map_err(|error| self.error(&error))
+    }
+
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
         load::home_bill_runs(&self.pool).await.map_err(|error| self.error(&error))
     }
@@ -281,8 +286,8 @@ impl Store for Postgres {
         relay::published(&self.pool, published).await.map_err(|error| self.error(&error))
     }
 
-    async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError> {
-        reader::read(&self.read_pool, selection).await.map_err(|error| store_error(&self.read_place, &error))
+    async fn read(&self, question: &Question<'_>) -> Result<Answer, StoreError> {
+        reader::answer(&self.read_pool, &self.read_place, question).await
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {

@@ -1,95 +1,67 @@
-//! What the query reads: bill runs and accounts, all as they are at one moment.
+//! What the query reads, at one moment of PostgreSQL.
 
-use std::collections::BTreeMap;
+use async_trait::async_trait;
+use sqlx::postgres::PgPool;
+use sqlx::{AssertSqlSafe, Error, Postgres, Row, Transaction};
 
-use sqlx::postgres::{PgConnection, PgPool};
-use sqlx::{Error, Row};
+use super::store_error;
+use crate::store::StoreError;
+use crate::store::pages::{self, Answer, Cells, Dialect, Question};
 
-use super::load;
-use crate::domain::{AccountImage, Date, StoredRow};
-use crate::store::{BillRunOfPartition, Partitioned, ReadView, Selection};
+static DIALECT: Dialect = Dialect {
+    fence: " OFFSET 0",
+    days: |column| format!("({column} - date '1970-01-01')"),
+    micros: |column| format!("CAST(extract(epoch FROM {column}) * 1000000 AS bigint)"),
+    any_of: |column, ids| format!("{column} && ARRAY[{ids}]::int8[]"),
+    nested: |column, [assignments, plans, components]| {
+        let meets = |condition: Option<String>, value: &str| condition.map(|text| text.replace("{}", value));
+        let component = meets(components, "n.\"componentId\"").map(|condition| {
+            format!("EXISTS (SELECT 1 FROM jsonb_to_recordset(e.components) n(\"componentId\" int8) WHERE {condition})")
+        });
+        let all = [meets(assignments, "e.\"assignmentId\""), meets(plans, "e.\"inclusiveUsagePlanId\""), component];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        format!(
+            "EXISTS (SELECT 1 FROM jsonb_to_recordset({column}::jsonb) e(\"assignmentId\" int8, \
+             \"inclusiveUsagePlanId\" int8, components jsonb) WHERE {})",
+            all.join(" AND ")
+        )
+    },
+};
 
-pub(super) async fn read(pool: &PgPool, selection: &Selection) -> Result<ReadView, Error> {
-    let mut transaction = pool.begin().await?;
-    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *transaction).await?;
-    let runs = sqlx::query(
-        "SELECT partition, bill_run_id, version, billing_cycle_id, status, closings, storing_after, \
-         period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
-         usage_from_date - date '1970-01-01' usage_from, usage_until_date - date '1970-01-01' usage_until \
-         FROM bill_run",
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
-    let bill_runs: Vec<BillRunOfPartition> = runs.iter().map(load::bill_run).collect::<Result<_, _>>()?;
-    let mut view = ReadView { bill_runs, ..ReadView::default() };
-    if selection.bill_runs.is_some() {
-        add_stored(&mut transaction, selection, &mut view).await?;
-    }
-    if selection.needs_accounts(&view.bill_runs) {
-        add_accounts(&mut transaction, selection, &mut view).await?;
-    }
-    transaction.commit().await?;
-    Ok(view)
+/// A read transaction.
+struct Moment {
+    transaction: Transaction<'static, Postgres>,
+    place: String,
 }
 
-/// Adds the stored rows of the bill runs asked for.
-async fn add_stored(connection: &mut PgConnection, selection: &Selection, view: &mut ReadView) -> Result<(), Error> {
-    let rows = sqlx::query(
-        "SELECT partition, bill_run_id, customer_id, usage_product_inventory_id, site_id, contract_owner_id, entries, \
-         period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end \
-         FROM stored_row WHERE bill_run_id = ANY($1) AND ($2::int8[] IS NULL OR customer_id = ANY($2)) \
-         AND ($3::int8[] IS NULL OR usage_product_inventory_id = ANY($3))",
-    )
-    .bind(selection.bill_runs.as_deref())
-    .bind(selection.customers.as_deref())
-    .bind(selection.lines.as_deref())
-    .fetch_all(&mut *connection)
-    .await?;
-    for row in &rows {
-        let value = StoredRow {
-            bill_run: row.try_get("bill_run_id")?,
-            customer: row.try_get("customer_id")?,
-            upi: row.try_get("usage_product_inventory_id")?,
-            site: row.try_get("site_id")?,
-            contract_owner: row.try_get("contract_owner_id")?,
-            period_start: Date::from_days(row.try_get("period_start")?),
-            period_end: Date::from_days(row.try_get("period_end")?),
-            entries: row.try_get("entries")?,
+/// Answers a question at one moment.
+pub(super) async fn answer(pool: &PgPool, place: &str, question: &Question<'_>) -> Result<Answer, StoreError> {
+    let fault = |error: Error| store_error(place, &error);
+    let transaction = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await.map_err(fault)?;
+    let mut moment = Moment { transaction, place: place.to_owned() };
+    let answer = pages::answer(&mut moment, question).await?;
+    moment.transaction.commit().await.map_err(fault)?;
+    Ok(answer)
+}
+
+#[async_trait]
+impl pages::Moment for Moment {
+    fn dialect(&self) -> &'static Dialect {
+        &DIALECT
+    }
+
+    async fn rows(&mut self, statement: String, numbers: usize, text: bool) -> Result<Vec<Cells>, StoreError> {
+        let read = async {
+            // Each statement has its own numbers in it, so none is worth preparing.
+            let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(&mut *self.transaction).await?;
+            let cells = rows.iter().map(|row| {
+                Ok(Cells {
+                    numbers: (0..numbers).map(|at| row.try_get(at)).collect::<Result<_, Error>>()?,
+                    text: if text { row.try_get(numbers)? } else { None },
+                })
+            });
+            cells.collect::<Result<Vec<Cells>, Error>>()
         };
-        view.stored_rows.push(Partitioned { partition: row.try_get("partition")?, value });
+        read.await.map_err(|error| store_error(&self.place, &error))
     }
-    let rows = sqlx::query("SELECT partition, bill_run_id, customer_id FROM stored_ahead WHERE bill_run_id = ANY($1)")
-        .bind(selection.bill_runs.as_deref())
-        .fetch_all(connection)
-        .await?;
-    for row in &rows {
-        view.stored_ahead.push(Partitioned { partition: row.try_get("partition")?, value: load::stored_ahead(row)? });
-    }
-    Ok(())
-}
-
-/// Adds the accounts selected.
-async fn add_accounts(connection: &mut PgConnection, selection: &Selection, view: &mut ReadView) -> Result<(), Error> {
-    let rows = sqlx::query(
-        "SELECT partition, customer_id, version, billing_cycle_id, contract_owner_id, next_slot, \
-         NULL::timestamptz latest_usage FROM customer c \
-         WHERE ($1::int8[] IS NULL OR customer_id = ANY($1)) AND ($2::int8[] IS NULL OR customer_id IN \
-         (SELECT customer_id FROM line WHERE usage_product_inventory_id = ANY($2) \
-          UNION SELECT customer_id FROM assignment WHERE level = 0 AND scope = ANY($2)))",
-    )
-    .bind(selection.customers.as_deref())
-    .bind(selection.lines.as_deref())
-    .fetch_all(&mut *connection)
-    .await?;
-    let mut by_partition: BTreeMap<i32, BTreeMap<i64, AccountImage>> = BTreeMap::new();
-    for row in &rows {
-        let image = load::customer(row)?;
-        by_partition.entry(row.try_get("partition")?).or_default().insert(image.customer, image);
-    }
-    for (partition, mut images) in by_partition {
-        let customers: Vec<i64> = images.keys().copied().collect();
-        load::add_parts(connection, partition, &customers, &mut images).await?;
-        view.accounts.extend(images.into_values().map(|value| Partitioned { partition, value }));
-    }
-    Ok(())
 }

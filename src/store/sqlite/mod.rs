@@ -7,11 +7,13 @@ mod behind;
 mod letters;
 mod progress;
 mod read;
+mod reader;
 mod repair;
 mod snapshot;
 mod write;
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use sqlx::migrate::{MigrateError, Migrator};
@@ -20,19 +22,25 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AcceptedGap, AlertRow, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
+    AcceptedGap, AlertRow, Answer, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
     LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
-    ReadView, RelayState, RepairRequest, Repaired, Selection, Settled, Side, Snapshot, Store, StoreError, Taken,
-    WholeLetter,
+    Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
-use crate::domain::{AccountImage, Partitioner, Position, Totals};
+use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Connections of whoever reads beside the query.
+const READERS: u32 = 2;
 
 /// An SQLite database.
 pub(super) struct Sqlite {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// For the query.
+    asked: SqlitePool,
+    /// How long a statement of the query may take.
+    read_timeout: Duration,
     /// The file, for errors.
     place: String,
 }
@@ -48,10 +56,17 @@ impl Sqlite {
             .busy_timeout(options.timeout)
             .disable_statement_logging();
         let place = connect.get_filename().display().to_string();
-        let pool =
-            |connections: u32| SqlitePoolOptions::new().max_connections(connections).acquire_timeout(options.timeout);
-        let readers = pool(options.read_connections).connect_lazy_with(connect.clone());
-        Ok(Sqlite { writer: pool(1).connect_lazy_with(connect), readers, place })
+        let pool = |connections: u32, timeout: Duration| {
+            let pool = SqlitePoolOptions::new().max_connections(connections).acquire_timeout(timeout);
+            pool.connect_lazy_with(connect.clone())
+        };
+        Ok(Sqlite {
+            writer: pool(1, options.timeout),
+            readers: pool(READERS, options.timeout),
+            asked: pool(options.read_connections, options.read_timeout),
+            read_timeout: options.read_timeout,
+            place,
+        })
     }
 
     fn error(&self, error: &sqlx::Error) -> StoreError {
@@ -61,11 +76,11 @@ impl Sqlite {
 
 fn store_error(place: &str, error: &sqlx::Error) -> StoreError {
     let line = format!("{}: {}", place, error.to_string().replace('\n', " "));
-    // 5, 6: busy and locked. 10, 13: input and output, and a full disk.
+    // 5, 6: busy and locked. 9: ended since it took too long. 10, 13: input and output, and a full disk.
     let passing = match error {
         sqlx::Error::Database(fault) => {
             let code = fault.code().and_then(|code| code.parse::<u32>().ok()).unwrap_or(0) & 0xff;
-            [5, 6, 10, 13].contains(&code)
+            [5, 6, 9, 10, 13].contains(&code)
         }
         sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
         _ => false,
@@ -192,6 +207,10 @@ impl Store for Sqlite {
         }
     }
 
+    async fn note_applied(&self, owned: &[(i32, i64)], at: Instant) -> Result<(), StoreError> {
+        write::note_applied(&self.writer, owned, at).await.map_err(|error| self.error(&error))
+    }
+
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
         read::home_bill_runs(&self.readers).await.map_err(|error| self.error(&error))
     }
@@ -216,8 +235,8 @@ impl Store for Sqlite {
         write::published(&self.writer, published).await.map_err(|error| self.error(&error))
     }
 
-    async fn read(&self, selection: &Selection) -> Result<ReadView, StoreError> {
-        read::view(&self.readers, selection).await.map_err(|error| self.error(&error))
+    async fn read(&self, question: &Question<'_>) -> Result<Answer, StoreError> {
+        reader::answer(&self.asked, self.read_timeout, &self.place, question).await
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {

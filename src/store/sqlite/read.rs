@@ -1,7 +1,5 @@
 //! Everything that is read from SQLite.
 
-use std::collections::BTreeSet;
-
 use sqlx::sqlite::{SqliteConnection, SqliteExecutor, SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
 
@@ -9,12 +7,11 @@ use super::behind;
 use super::progress::progress_of;
 use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
-    Date, EventKey, Instant, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, StoredRow, Totals,
-    UsageState,
+    Date, EventKey, Instant, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, Totals, UsageState,
 };
 use crate::store::{
     AlertRow, AlertsOffset, BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCustomer, Partitioned, Progress,
-    ReadView, RelayState, Selection, StoredAhead, Taken,
+    RelayState, StoredAhead, Taken,
 };
 
 /// A key as its 16 bytes, big-endian, so that blobs are compared as the order wants it.
@@ -388,87 +385,4 @@ pub(super) async fn outbox(
             })
         })
         .collect()
-}
-
-/// What the query reads, as it is at one moment.
-pub(super) async fn view(pool: &SqlitePool, selection: &Selection) -> Result<ReadView, Error> {
-    let mut transaction = pool.begin().await?;
-    let runs = sqlx::query("SELECT * FROM bill_run").fetch_all(&mut *transaction).await?;
-    let bill_runs: Vec<BillRunOfPartition> = runs.iter().map(bill_run).collect::<Result<_, _>>()?;
-    let mut view = ReadView { bill_runs, ..ReadView::default() };
-    if let Some(runs) = &selection.bill_runs {
-        for run in runs {
-            add_stored(&mut transaction, *run, selection, &mut view).await?;
-        }
-    }
-    if selection.needs_accounts(&view.bill_runs) {
-        add_accounts(&mut transaction, selection, &mut view).await?;
-    }
-    transaction.commit().await?;
-    Ok(view)
-}
-
-/// Adds the stored rows of a bill run.
-async fn add_stored(
-    connection: &mut SqliteConnection,
-    run: i64,
-    selection: &Selection,
-    view: &mut ReadView,
-) -> Result<(), Error> {
-    let selected = |ids: &Option<Vec<i64>>, id: i64| ids.as_ref().is_none_or(|ids| ids.contains(&id));
-    let rows = sqlx::query("SELECT * FROM stored_row WHERE bill_run_id = ?").bind(run).fetch_all(&mut *connection);
-    for row in rows.await? {
-        let value = StoredRow {
-            bill_run: run,
-            customer: row.try_get("customer_id")?,
-            upi: row.try_get("usage_product_inventory_id")?,
-            site: row.try_get("site_id")?,
-            contract_owner: row.try_get("contract_owner_id")?,
-            period_start: Date::from_days(row.try_get("period_start_date")?),
-            period_end: Date::from_days(row.try_get("period_end_date")?),
-            entries: row.try_get("entries")?,
-        };
-        if selected(&selection.customers, value.customer) && selected(&selection.lines, value.upi) {
-            view.stored_rows.push(Partitioned { partition: row.try_get("partition")?, value });
-        }
-    }
-    let rows = sqlx::query("SELECT * FROM stored_ahead WHERE bill_run_id = ?").bind(run).fetch_all(connection);
-    for row in rows.await? {
-        view.stored_ahead.push(Partitioned { partition: row.try_get("partition")?, value: stored_ahead(&row)? });
-    }
-    Ok(())
-}
-
-/// Adds the accounts selected.
-async fn add_accounts(
-    connection: &mut SqliteConnection,
-    selection: &Selection,
-    view: &mut ReadView,
-) -> Result<(), Error> {
-    let customers = sqlx::query("SELECT partition, customer_id FROM customer").fetch_all(&mut *connection).await?;
-    let mut on_lines: Option<BTreeSet<i64>> = None;
-    if let Some(lines) = &selection.lines {
-        let mut found = BTreeSet::new();
-        for line in lines {
-            let rows: Vec<i64> = sqlx::query_scalar(
-                "SELECT customer_id FROM line WHERE usage_product_inventory_id = ? \
-                 UNION SELECT customer_id FROM assignment WHERE level = 0 AND scope = ?",
-            )
-            .bind(line)
-            .bind(line)
-            .fetch_all(&mut *connection)
-            .await?;
-            found.extend(rows);
-        }
-        on_lines = Some(found);
-    }
-    for row in customers {
-        let (partition, customer) = (row.try_get("partition")?, row.try_get("customer_id")?);
-        let selected = selection.customers.as_ref().is_none_or(|customers| customers.contains(&customer))
-            && on_lines.as_ref().is_none_or(|customers| customers.contains(&customer));
-        if selected && let Some(value) = account(&mut *connection, partition, customer).await? {
-            view.accounts.push(Partitioned { partition, value });
-        }
-    }
-    Ok(())
 }

@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::read::key_bytes;
 use super::{behind, repair};
+use crate::domain::Instant;
 use crate::store::{Commit, Published, Settled, hex};
 
 /// Begins a transaction that may write from its first statement on, so that it never has to give way to another.
@@ -27,7 +28,7 @@ pub(super) async fn settle(pool: &SqlitePool, settled: &Settled) -> Result<(), E
     let partitions: i32 =
         sqlx::query_scalar("SELECT partitions FROM deployment WHERE id = 1").fetch_one(&mut *transaction).await?;
     for partition in 0..partitions {
-        sqlx::query("INSERT INTO progress VALUES (?, 0, 0, 0, 0, 0, 0) ON CONFLICT DO NOTHING")
+        sqlx::query("INSERT INTO progress VALUES (?, 0, 0, 0, 0, 0, 0, NULL) ON CONFLICT DO NOTHING")
             .bind(partition)
             .execute(&mut *transaction)
             .await?;
@@ -43,12 +44,14 @@ pub(super) async fn settle(pool: &SqlitePool, settled: &Settled) -> Result<(), E
 pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, Error> {
     let mut transaction = begin(pool).await?;
     let moved = sqlx::query(
-        "UPDATE progress SET usage_offset = ?, assignments_offset = ?, outbox_number = ? \
+        "UPDATE progress SET usage_offset = ?, assignments_offset = ?, outbox_number = ?, \
+         applied_at = coalesce(max(applied_at, ?), applied_at) \
          WHERE partition = ? AND epoch = ? AND usage_offset = ? AND assignments_offset = ?",
     )
     .bind(commit.next.usage)
     .bind(commit.next.assignments)
     .bind(commit.outbox_number)
+    .bind(commit.applied_at.map(Instant::micros))
     .bind(commit.partition)
     .bind(commit.epoch)
     .bind(commit.from.usage)
@@ -68,6 +71,23 @@ pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, E
     }
     transaction.commit().await?;
     Ok(true)
+}
+
+/// Notes when partitions were at the ends of their topics.
+pub(super) async fn note_applied(pool: &SqlitePool, owned: &[(i32, i64)], at: Instant) -> Result<(), Error> {
+    let mut transaction = begin(pool).await?;
+    for (partition, epoch) in owned {
+        sqlx::query(
+            "UPDATE progress SET applied_at = max(coalesce(applied_at, ?), ?) WHERE partition = ? AND epoch = ?",
+        )
+        .bind(at.micros())
+        .bind(at.micros())
+        .bind(partition)
+        .bind(epoch)
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await
 }
 
 async fn usage(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
@@ -140,10 +160,12 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         .execute(&mut *connection)
         .await?;
     }
-    for of in &commit.assignments {
+    for (of, span) in commit.assignments.iter().zip(&commit.assignment_spans) {
+        let plan = of.row.assignment.as_ref().map(|assignment| &assignment.plan);
         sqlx::query(
-            "INSERT OR REPLACE INTO assignment (partition, customer_id, level, assignment_id, version, scope, fact) \
-             VALUES (?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO assignment (partition, customer_id, level, assignment_id, version, scope, fact, \
+             from_micros, until_micros, inclusive_usage_plan_id, usage_product_id, component_ids) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(commit.partition)
         .bind(of.customer)
@@ -152,6 +174,11 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         .bind(of.row.version)
         .bind(of.row.assignment.as_ref().map(|assignment| assignment.scope))
         .bind(of.row.fact_text())
+        .bind(span.map(|span| span.0.micros()))
+        .bind(span.map(|span| span.1.micros()))
+        .bind(plan.map(|plan| plan.id))
+        .bind(plan.and_then(|plan| plan.product))
+        .bind(plan.map(|plan| format!("[{}]", plan.component_ids())))
         .execute(&mut *connection)
         .await?;
     }
@@ -183,6 +210,7 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
             .execute(&mut *connection)
             .await?;
     }
+    standing(connection, commit).await?;
     for (row, home) in &commit.bill_runs {
         let run = &row.run;
         sqlx::query(
@@ -211,6 +239,49 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         .await?;
     }
     stored(connection, commit).await
+}
+
+/// Where lines stand.
+async fn standing(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
+    for customer in &commit.standing_anew {
+        sqlx::query("DELETE FROM standing_row WHERE partition = ? AND customer_id = ?")
+            .bind(commit.partition)
+            .bind(customer)
+            .execute(&mut *connection)
+            .await?;
+    }
+    for (customer, upi, from) in &commit.removed_standing {
+        sqlx::query(
+            "DELETE FROM standing_row WHERE partition = ? AND customer_id = ? AND usage_product_inventory_id = ? \
+             AND from_micros = ?",
+        )
+        .bind(commit.partition)
+        .bind(customer)
+        .bind(upi)
+        .bind(from.micros())
+        .execute(&mut *connection)
+        .await?;
+    }
+    for of in &commit.standing {
+        sqlx::query(
+            "INSERT OR REPLACE INTO standing_row (partition, customer_id, usage_product_inventory_id, from_micros, \
+             until_micros, after_micros, billing_cycle_id, site_id, usage_product_id, contract_owner_id) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(commit.partition)
+        .bind(of.customer)
+        .bind(of.row.upi)
+        .bind(of.row.from.micros())
+        .bind(of.row.until.micros())
+        .bind(of.row.after.map(Instant::micros))
+        .bind(of.row.cycle)
+        .bind(of.row.site)
+        .bind(of.row.product)
+        .bind(of.row.contract_owner)
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// The rows of closing bill runs, and what goes with them.

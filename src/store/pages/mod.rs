@@ -1,0 +1,420 @@
+//! A page of the query's rows, read at one moment (`domain.md section 8`).
+//!
+//! Which lines stand for which dates is kept in a table by the worker, and rows of closed runs are stored, so that a page
+//! is found, put in order and counted by indexes; windows and buckets are read for its own rows only. What is here is the
+//! same for both databases, which bring a transaction and their words for a few things.
+
+mod question;
+mod sources;
+mod sql;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use async_trait::async_trait;
+
+pub use question::{Answer, Filters, Found, Nested, Question, SortKey};
+pub(super) use sql::Dialect;
+
+use super::{Partitioned, Settled, StoreError};
+use crate::domain::standing::usage_span;
+use crate::domain::{
+    AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BucketRow, ChargingType, Date, Instant, Level,
+    Partitioner, Quantity, RunStatus,
+};
+use sources::{Group, Kind, Source, Sources};
+use sql::{Statements, Way, list, pairs};
+
+/// The most customers by which rows are found rather than by their order.
+const FEW: usize = 1_000;
+
+/// A row that a statement gives: numbers, and behind them a text if that is asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Cells {
+    pub(super) numbers: Vec<Option<i64>>,
+    pub(super) text: Option<String>,
+}
+
+/// One moment of a database.
+#[async_trait]
+pub(super) trait Moment: Send {
+    /// How it says what databases say in different words.
+    fn dialect(&self) -> &'static Dialect;
+
+    /// The rows of a statement that gives so many numbers, and a text behind them if `text`.
+    async fn rows(&mut self, statement: String, numbers: usize, text: bool) -> Result<Vec<Cells>, StoreError>;
+}
+
+/// Answers a question.
+pub(super) async fn answer<M: Moment>(moment: &mut M, question: &Question<'_>) -> Result<Answer, StoreError> {
+    let Some(settled) = settled(moment).await? else {
+        return Ok(Answer { total: question.counted.then_some(0), ..Answer::default() });
+    };
+    let home = |customer: i64| settled.partitioner.partition_of(customer, settled.partitions);
+    let by_customer: Option<Vec<(i32, i64)>> = question.filters.customers.as_ref().map(|ids| {
+        // Each once, or its rows would come twice.
+        let each: BTreeSet<(i32, i64)> = ids.iter().map(|id| (home(*id), *id)).collect();
+        each.into_iter().collect()
+    });
+    let partitions: Vec<i32> = match &by_customer {
+        Some(customers) => customers.iter().map(|(home, _)| *home).collect::<BTreeSet<i32>>().into_iter().collect(),
+        None => (0..settled.partitions).collect(),
+    };
+    if partitions.is_empty() {
+        return Ok(Answer { total: question.counted.then_some(0), ..Answer::default() });
+    }
+    let mut answer = Answer { applied_at: applied_at(moment, &partitions).await?, ..Answer::default() };
+    if question.filters.pass_nothing() || question.owners.as_ref().is_some_and(Vec::is_empty) {
+        answer.total = question.counted.then_some(0);
+        return Ok(answer);
+    }
+    let mut sources = sources(moment, question, &partitions).await?;
+    let statements = Statements {
+        dialect: moment.dialect(),
+        filters: &question.filters,
+        owners: question.owners.as_deref(),
+        partitions: partitions.len(),
+        ways: ways(moment, question, by_customer).await?,
+    };
+    drop_other_cycles(moment, &statements, &mut sources).await?;
+    let groups = sources::groups(sources, &question.sort);
+    fill(moment, &statements, &groups, question, &mut answer).await?;
+    if question.nested {
+        answer.accounts = accounts(moment, &answer.rows).await?;
+    }
+    Ok(answer)
+}
+
+/// What the store was made for; nothing before a worker was there.
+async fn settled<M: Moment>(moment: &mut M) -> Result<Option<Settled>, StoreError> {
+    let statement = "SELECT CAST(partitions AS bigint), partitioner FROM deployment WHERE id = 1";
+    let rows = moment.rows(statement.to_owned(), 1, true).await?;
+    let Some(Cells { numbers, text: Some(name) }) = rows.into_iter().next() else { return Ok(None) };
+    let partitioner = Partitioner::from_name(&name).ok_or_else(|| {
+        StoreError::Failed(format!("deployment.partitioner: \"{name}\" is not known to this version"))
+    })?;
+    Ok(Some(Settled { partitions: small(numbers[0])?, partitioner, time_zone: String::new() }))
+}
+
+/// When each of these partitions was last at the ends of its topics: the earliest of them, if all have been.
+async fn applied_at<M: Moment>(moment: &mut M, partitions: &[i32]) -> Result<Option<Instant>, StoreError> {
+    let micros = (moment.dialect().micros)("min(applied_at)");
+    let statement = format!(
+        "SELECT CAST(count(applied_at) AS bigint), {micros} FROM progress WHERE partition IN ({})",
+        list(partitions)
+    );
+    let rows = moment.rows(statement, 2, false).await?;
+    let of = rows.first().map(|row| (row.numbers[0], row.numbers[1]));
+    Ok(of.and_then(|(known, earliest)| {
+        let all = known.and_then(|known| usize::try_from(known).ok()) == Some(partitions.len());
+        earliest.filter(|_| all).map(Instant::from_micros)
+    }))
+}
+
+/// Where rows of the bill runs that are asked for come from.
+async fn sources<M: Moment>(
+    moment: &mut M,
+    question: &Question<'_>,
+    partitions: &[i32],
+) -> Result<Vec<Source>, StoreError> {
+    let days = moment.dialect().days;
+    let of_runs = match &question.filters.bill_runs {
+        None => "b.status = 0".to_owned(),
+        Some(ids) => format!("b.bill_run_id IN ({})", list(ids)),
+    };
+    let dates = ["period_start_date", "period_end_date", "usage_from_date", "usage_until_date"];
+    let dates: Vec<String> =
+        dates.iter().map(|name| format!("CAST({} AS bigint)", days(&format!("b.{name}")))).collect();
+    let statement = format!(
+        "SELECT CAST(b.partition AS bigint), b.bill_run_id, b.billing_cycle_id, CAST(b.status AS bigint), \
+         b.storing_after, {} FROM bill_run b WHERE b.partition IN ({}) AND {of_runs}",
+        dates.join(", "),
+        list(partitions)
+    );
+    let mut sources = Sources::default();
+    let mut any_closed = false;
+    for row in moment.rows(statement, 9, false).await? {
+        let status = numbered(&RunStatus::ALL, row.numbers[3], "bill_run.status")?;
+        let storing = row.numbers[4];
+        any_closed |= status.is_closed();
+        if status.is_closed() && storing.is_none() {
+            continue;
+        }
+        let date = |at: usize| small(row.numbers[at]).map(Date::from_days);
+        let run = BillRun {
+            id: whole(row.numbers[1])?,
+            billing_cycle: whole(row.numbers[2])?,
+            period_start: date(5)?,
+            period_end: date(6)?,
+            usage_from: date(7)?,
+            usage_until: date(8)?,
+            status,
+        };
+        let span = usage_span(&run, question.calendar);
+        let kind = Kind::Live { cycle: run.billing_cycle, span, storing };
+        sources.add(run.id, (run.period_start, run.period_end), kind, small(row.numbers[0])?);
+    }
+    if let Some(ids) = question.filters.bill_runs.as_ref().filter(|_| any_closed) {
+        add_stored(moment, ids, partitions, &mut sources).await?;
+    }
+    Ok(sources.into_list())
+}
+
+/// Adds the stored rows of runs. All that a partition has of a run were stored with one period.
+async fn add_stored<M: Moment>(
+    moment: &mut M,
+    runs: &[i64],
+    partitions: &[i32],
+    sources: &mut Sources,
+) -> Result<(), StoreError> {
+    let days = moment.dialect().days;
+    let first = |column: &str| {
+        format!(
+            "(SELECT CAST({} AS bigint) FROM stored_row s WHERE s.partition = b.partition \
+             AND s.bill_run_id = b.bill_run_id ORDER BY s.customer_id LIMIT 1)",
+            days(column)
+        )
+    };
+    let statement = format!(
+        "SELECT CAST(b.partition AS bigint), b.bill_run_id, {}, {} FROM bill_run b \
+         WHERE b.partition IN ({}) AND b.bill_run_id IN ({}) AND b.status <> 0",
+        first("s.period_start_date"),
+        first("s.period_end_date"),
+        list(partitions),
+        list(runs)
+    );
+    for row in moment.rows(statement, 4, false).await? {
+        // Without a date there is no row.
+        let (Some(_), Some(_)) = (row.numbers[2], row.numbers[3]) else { continue };
+        let period = (Date::from_days(small(row.numbers[2])?), Date::from_days(small(row.numbers[3])?));
+        sources.add(whole(row.numbers[1])?, period, Kind::Stored, small(row.numbers[0])?);
+    }
+    Ok(())
+}
+
+/// By what live rows and stored ones are found.
+async fn ways<M: Moment>(
+    moment: &mut M,
+    question: &Question<'_>,
+    by_customer: Option<Vec<(i32, i64)>>,
+) -> Result<(Way, Way), StoreError> {
+    let filters = &question.filters;
+    if let Some(customers) = by_customer {
+        return Ok((Way::Customers(customers.clone()), Way::Customers(customers)));
+    }
+    let rest = || if filters.sites.is_some() { Way::Sites } else { Way::Order };
+    // An assignment's row stays where it is once it was ever heard of.
+    if let Some(ids) = &filters.assignments
+        && let Some(few) = few(moment, &format!("assignment WHERE assignment_id IN ({})", list(ids))).await?
+    {
+        return Ok((Way::Customers(few.clone()), Way::Customers(few)));
+    }
+    if filters.lines.is_some() || filters.sites.is_some() {
+        return Ok((rest(), rest()));
+    }
+    // Plans and owners of stored rows are those of when they were stored.
+    if let Some(ids) = &filters.plans
+        && let Some(few) = few(moment, &format!("assignment WHERE inclusive_usage_plan_id IN ({})", list(ids))).await?
+    {
+        return Ok((Way::Customers(few), rest()));
+    }
+    if let Some(ids) = &question.owners
+        && let Some(few) = few(moment, &format!("customer WHERE contract_owner_id IN ({})", list(ids))).await?
+    {
+        return Ok((Way::Customers(few), rest()));
+    }
+    Ok((rest(), rest()))
+}
+
+/// The customers of some rows, if those are few.
+async fn few<M: Moment>(moment: &mut M, rows: &str) -> Result<Option<Vec<(i32, i64)>>, StoreError> {
+    let statement = format!("SELECT CAST(partition AS bigint), customer_id FROM {rows} LIMIT {}", FEW + 1);
+    let rows = moment.rows(statement, 2, false).await?;
+    if rows.len() > FEW {
+        return Ok(None);
+    }
+    let mut found = BTreeSet::new();
+    for row in rows {
+        found.insert((small(row.numbers[0])?, whole(row.numbers[1])?));
+    }
+    Ok(Some(found.into_iter().collect()))
+}
+
+/// Where few rows are looked for, leaves out the live sources of cycles that none of them is in.
+async fn drop_other_cycles<M: Moment>(
+    moment: &mut M,
+    statements: &Statements<'_>,
+    sources: &mut Vec<Source>,
+) -> Result<(), StoreError> {
+    let nobody = |way: &Way| matches!(way, Way::Customers(customers) if customers.is_empty());
+    let (live, stored) = (nobody(&statements.ways.0), nobody(&statements.ways.1));
+    sources.retain(|source| if source.kind == Kind::Stored { !stored } else { !live });
+    let cycle_of = |source: &Source| match source.kind {
+        Kind::Live { cycle, .. } => Some(cycle),
+        Kind::Stored => None,
+    };
+    let cycles: BTreeSet<i64> = sources.iter().filter_map(cycle_of).collect();
+    let is_order = statements.ways.0 == Way::Order && statements.filters.lines.is_none();
+    if cycles.len() < 2 || is_order {
+        return Ok(());
+    }
+    let cycles: Vec<i64> = cycles.into_iter().collect();
+    let mut of_rows = BTreeSet::new();
+    for row in moment.rows(statements.cycles(&cycles), 1, false).await? {
+        of_rows.extend(row.numbers[0]);
+    }
+    sources.retain(|source| cycle_of(source).is_none_or(|cycle| of_rows.contains(&cycle)));
+    Ok(())
+}
+
+/// Reads the rows of the page, group by group, and counts what must be counted.
+async fn fill<M: Moment>(
+    moment: &mut M,
+    statements: &Statements<'_>,
+    groups: &[Group],
+    question: &Question<'_>,
+    answer: &mut Answer,
+) -> Result<(), StoreError> {
+    let (mut skip, mut total) = (question.skip, 0);
+    // One more than asked for, to tell whether there is a further one.
+    let mut open = question.limit + 1;
+    for (at, group) in groups.iter().enumerate() {
+        if open == 0 && !question.counted {
+            break;
+        }
+        let is_last = at + 1 == groups.len();
+        let count = if question.counted || (skip > 0 && !is_last) {
+            let rows = moment.rows(statements.count(group), 1, false).await?;
+            Some(rows.first().and_then(|row| row.numbers[0]).unwrap_or(0))
+        } else {
+            None
+        };
+        total += count.unwrap_or(0);
+        if let Some(count) = count.filter(|count| *count <= skip) {
+            skip -= count;
+            continue;
+        }
+        if open == 0 {
+            continue;
+        }
+        for row in moment.rows(statements.page(group, skip, open), 6, true).await? {
+            answer.rows.push(found(group, row)?);
+            open -= 1;
+        }
+        skip = 0;
+    }
+    answer.further = open == 0;
+    if answer.further {
+        answer.rows.pop();
+    }
+    answer.total = question.counted.then_some(total);
+    Ok(())
+}
+
+fn found(group: &Group, row: Cells) -> Result<Found, StoreError> {
+    let at = usize::try_from(whole(row.numbers[0])?).ok();
+    let source = at.and_then(|at| group.sources.get(at)).ok_or_else(broken)?;
+    let nested = match source.1.kind {
+        Kind::Live { span, .. } => Nested::Live { span, site: row.numbers[4], product: row.numbers[5] },
+        Kind::Stored => Nested::Stored(row.text.ok_or_else(broken)?),
+    };
+    Ok(Found {
+        partition: small(row.numbers[1])?,
+        bill_run: source.1.bill_run,
+        period: source.1.period,
+        customer: whole(row.numbers[2])?,
+        upi: whole(row.numbers[3])?,
+        nested,
+    })
+}
+
+/// What covers the live rows: assignments of their customers, and the buckets of those.
+async fn accounts<M: Moment>(moment: &mut M, rows: &[Found]) -> Result<Vec<Partitioned<AccountImage>>, StoreError> {
+    let mut images: BTreeMap<(i32, i64), AccountImage> = BTreeMap::new();
+    let (mut lines, mut sites) = (BTreeSet::new(), BTreeSet::new());
+    for row in rows {
+        if let Nested::Live { site, .. } = row.nested {
+            let image = AccountImage { customer: row.customer, ..AccountImage::default() };
+            images.insert((row.partition, row.customer), image);
+            lines.insert(row.upi);
+            sites.extend(site);
+        }
+    }
+    if images.is_empty() {
+        return Ok(Vec::new());
+    }
+    let customers = pairs(images.keys().copied());
+    let of_sites =
+        if sites.is_empty() { String::new() } else { format!("OR a.level = 1 AND a.scope IN ({}) ", list(sites)) };
+    let statement = format!(
+        "SELECT CAST(a.partition AS bigint), a.customer_id, CAST(a.level AS bigint), a.assignment_id, a.version, a.fact \
+         FROM (VALUES {customers}) c JOIN assignment a ON a.partition = c.column1 AND a.customer_id = c.column2 \
+         WHERE a.fact IS NOT NULL AND (a.level = 2 {of_sites}OR a.level = 0 AND a.scope IN ({}))",
+        list(lines)
+    );
+    let mut keys = BTreeSet::new();
+    for row in moment.rows(statement, 5, true).await? {
+        let Some(image) = images.get_mut(&(small(row.numbers[0])?, whole(row.numbers[1])?)) else { continue };
+        let key = AssignmentKey {
+            level: numbered(&Level::ALL, row.numbers[2], "assignment.level")?,
+            id: whole(row.numbers[3])?,
+        };
+        let fact = row.text.ok_or_else(broken)?;
+        let assignment: Assignment =
+            serde_json::from_str(&fact).map_err(|error| StoreError::Failed(format!("assignment.fact: {error}")))?;
+        image.assignments.push(AssignmentRow { key, version: whole(row.numbers[4])?, assignment: Some(assignment) });
+        keys.insert((i32::from(key.level.number()), key.id));
+    }
+    if keys.is_empty() {
+        return Ok(into_list(images));
+    }
+    let statement = format!(
+        "SELECT CAST(b.partition AS bigint), b.customer_id, CAST(b.slot AS bigint), CAST(b.level AS bigint), \
+         b.assignment_id, b.component_id, {}, CAST(b.charging_type AS bigint), CAST(CAST(b.by_value AS int) AS bigint), \
+         b.allowance, b.remaining \
+         FROM (VALUES {customers}) c JOIN bucket b ON b.partition = c.column1 AND b.customer_id = c.column2 \
+         WHERE (b.level, b.assignment_id) IN (VALUES {})",
+        (moment.dialect().micros)("b.window_start"),
+        pairs(keys)
+    );
+    for row in moment.rows(statement, 11, false).await? {
+        let Some(image) = images.get_mut(&(small(row.numbers[0])?, whole(row.numbers[1])?)) else { continue };
+        image.buckets.push(BucketRow {
+            slot: small(row.numbers[2])?,
+            assignment: AssignmentKey {
+                level: numbered(&Level::ALL, row.numbers[3], "bucket.level")?,
+                id: whole(row.numbers[4])?,
+            },
+            component: whole(row.numbers[5])?,
+            window_start: Instant::from_micros(whole(row.numbers[6])?),
+            charging_type: numbered(&ChargingType::ALL, row.numbers[7], "bucket.charging_type")?,
+            by_value: row.numbers[8] == Some(1),
+            allowance: Quantity::from_millionths(whole(row.numbers[9])?),
+            remaining: Quantity::from_millionths(whole(row.numbers[10])?),
+            mark: None,
+        });
+    }
+    Ok(into_list(images))
+}
+
+fn into_list(images: BTreeMap<(i32, i64), AccountImage>) -> Vec<Partitioned<AccountImage>> {
+    images.into_iter().map(|((partition, _), value)| Partitioned { partition, value }).collect()
+}
+
+fn broken() -> StoreError {
+    StoreError::Failed("a row of the query lacks what it must have".to_owned())
+}
+
+fn whole(number: Option<i64>) -> Result<i64, StoreError> {
+    number.ok_or_else(broken)
+}
+
+fn small(number: Option<i64>) -> Result<i32, StoreError> {
+    i32::try_from(whole(number)?).map_err(|_| broken())
+}
+
+/// What stands at a small number.
+fn numbered<T: Copy>(all: &[T], number: Option<i64>, column: &str) -> Result<T, StoreError> {
+    let number = whole(number)?;
+    let known = usize::try_from(number).ok().and_then(|at| all.get(at)).copied();
+    known.ok_or_else(|| StoreError::Failed(format!("{column}: {number} is not known to this version")))
+}

@@ -1,0 +1,231 @@
+//! The statements of a page, for both databases. Everything put into them is a number that was read as one.
+//!
+//! Which index a statement walks is settled here, not left to what a planner estimates: where few rows are to be found by
+//! customer or site, the part that finds them is fenced off from the order and the page.
+
+use std::fmt::Write as _;
+
+use super::Filters;
+use super::sources::{Group, Kind, Source};
+use crate::domain::Instant;
+
+/// What the databases say in different words.
+#[derive(Debug)]
+pub(in crate::store) struct Dialect {
+    /// Keeps a subquery apart from what is around it.
+    pub(in crate::store) fence: &'static str,
+    /// A date as days since 1970-01-01.
+    pub(in crate::store) days: fn(&str) -> String,
+    /// An instant as microseconds since 1970-01-01.
+    pub(in crate::store) micros: fn(&str) -> String,
+    /// Whether a column of ids and a list have one in common.
+    pub(in crate::store) any_of: fn(&str, &str) -> String,
+    /// Whether what is nested in a stored row has an assignment that meets the conditions on its id, its plan and, if
+    /// there is one, the id of one of its components; each names its own value as `{}`.
+    pub(in crate::store) nested: fn(&str, [Option<String>; 3]) -> String,
+}
+
+/// By what the rows of a source are found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By customers, each with its partition.
+    Customers(Vec<(i32, i64)>),
+    /// By the sites of the filter.
+    Sites,
+    /// By the order in which they stand.
+    Order,
+}
+
+/// What all statements of a question share.
+#[derive(Debug)]
+pub(super) struct Statements<'a> {
+    pub(super) dialect: &'a Dialect,
+    pub(super) filters: &'a Filters,
+    pub(super) owners: Option<&'a [i64]>,
+    /// How many partitions may have rows.
+    pub(super) partitions: usize,
+    /// By what live rows are found, and stored ones.
+    pub(super) ways: (Way, Way),
+}
+
+/// Numbers as a list.
+pub(super) fn list<T: ToString>(numbers: impl IntoIterator<Item = T>) -> String {
+    let texts: Vec<String> = numbers.into_iter().map(|number| number.to_string()).collect();
+    texts.join(", ")
+}
+
+/// Pairs as a list.
+pub(super) fn pairs(pairs: impl IntoIterator<Item = (i32, i64)>) -> String {
+    list(pairs.into_iter().map(|(one, other)| format!("({one}, {other})")))
+}
+
+impl Statements<'_> {
+    /// How many rows a group has.
+    pub(super) fn count(&self, group: &Group) -> String {
+        format!("SELECT CAST(count(*) AS bigint) FROM ({}) k", self.branches(group))
+    }
+
+    /// Rows of a group: the place of the source, partition, customer, line, site, product, and of a stored row what is
+    /// nested.
+    pub(super) fn page(&self, group: &Group, skip: i64, limit: i64) -> String {
+        let turned = if group.turned { " DESC" } else { "" };
+        // Within one source there is nothing to rank.
+        let rank = if group.sources.len() > 1 { ", k.rank" } else { "" };
+        let order = format!("k.upi{turned}{rank}, k.customer_id");
+        let stored = group.sources.iter().any(|(_, source)| source.kind == Kind::Stored);
+        let (entries, joined) = match stored {
+            true => (
+                "r.entries",
+                " LEFT JOIN stored_row r ON r.partition = k.partition AND r.bill_run_id = k.bill_run_id \
+                 AND r.customer_id = k.customer_id AND r.usage_product_inventory_id = k.upi",
+            ),
+            false => ("NULL", ""),
+        };
+        format!(
+            "SELECT CAST(k.source AS bigint), CAST(k.partition AS bigint), k.customer_id, k.upi, s.site_id, \
+             s.usage_product_id, {entries} FROM (SELECT * FROM ({}) k ORDER BY {order} LIMIT {limit} OFFSET {skip}) k \
+             LEFT JOIN standing_row s ON s.partition = k.partition AND s.customer_id = k.customer_id \
+             AND s.usage_product_inventory_id = k.upi AND s.from_micros = k.from_micros{joined} ORDER BY {order}",
+            self.branches(group)
+        )
+    }
+
+    /// The billing cycles in which anything that is asked for may stand now.
+    pub(super) fn cycles(&self, cycles: &[i64]) -> String {
+        let mut text = format!(
+            "SELECT DISTINCT s.billing_cycle_id FROM {} WHERE s.billing_cycle_id IN ({})",
+            self.live_base(),
+            list(cycles)
+        );
+        self.push_lines(&mut text);
+        text
+    }
+
+    fn branches(&self, group: &Group) -> String {
+        let branches: Vec<String> =
+            group.sources.iter().enumerate().map(|(at, (rank, source))| self.branch(at, *rank, source)).collect();
+        branches.join(" UNION ALL ")
+    }
+
+    fn branch(&self, at: usize, rank: usize, source: &Source) -> String {
+        let from = match source.kind {
+            Kind::Live { .. } => "s.from_micros",
+            Kind::Stored => "CAST(NULL AS bigint)",
+        };
+        let mut text = format!(
+            "SELECT {at} AS source, {rank} AS rank, CAST({} AS bigint) AS bill_run_id, s.partition AS partition, \
+             s.customer_id AS customer_id, s.usage_product_inventory_id AS upi, {from} AS from_micros FROM ",
+            source.bill_run
+        );
+        match source.kind {
+            Kind::Live { cycle, span, storing } => {
+                text.push_str(&self.live_base());
+                let (from, until) = (span.0.micros(), span.1.micros());
+                let _ = write!(
+                    text,
+                    " WHERE s.billing_cycle_id = {cycle} AND s.from_micros < {until} AND s.until_micros > {from} \
+                     AND (s.after_micros IS NULL OR s.after_micros <= {from})"
+                );
+                if let Some(done) = storing {
+                    let _ = write!(
+                        text,
+                        " AND s.customer_id > {done} AND NOT EXISTS (SELECT 1 FROM stored_ahead h \
+                         WHERE h.partition = s.partition AND h.bill_run_id = {} AND h.customer_id = s.customer_id)",
+                        source.bill_run
+                    );
+                }
+                if self.filters.prune() {
+                    text.push_str(&self.covered(span));
+                }
+            }
+            Kind::Stored => {
+                text.push_str(&self.stored_base(source.bill_run));
+                let _ = write!(text, " WHERE s.bill_run_id = {}", source.bill_run);
+                if self.filters.prune() {
+                    let meets = |ids: &Option<Vec<i64>>| ids.as_ref().map(|ids| format!("{{}} IN ({})", list(ids)));
+                    let Filters { assignments, plans, components, .. } = self.filters;
+                    let conditions = [meets(assignments), meets(plans), meets(components)];
+                    let _ = write!(text, " AND {}", (self.dialect.nested)("s.entries", conditions));
+                }
+            }
+        }
+        if source.partitions.len() < self.partitions {
+            let _ = write!(text, " AND s.partition IN ({})", list(&source.partitions));
+        }
+        self.push_lines(&mut text);
+        if let Some(sites) = &self.filters.sites {
+            let _ = write!(text, " AND s.site_id IN ({})", list(sites));
+        }
+        if let Some(owners) = self.owners {
+            let _ = write!(text, " AND s.contract_owner_id IN ({})", list(owners));
+        }
+        text
+    }
+
+    fn push_lines(&self, text: &mut String) {
+        if let Some(lines) = &self.filters.lines {
+            let _ = write!(text, " AND s.usage_product_inventory_id IN ({})", list(lines));
+        }
+    }
+
+    /// Where live rows are looked for.
+    fn live_base(&self) -> String {
+        let fence = self.dialect.fence;
+        match &self.ways.0 {
+            Way::Order => "standing_row s".to_owned(),
+            Way::Sites => {
+                let sites = list(self.filters.sites.iter().flatten());
+                format!("(SELECT s.* FROM standing_row s WHERE s.site_id IN ({sites}){fence}) s")
+            }
+            Way::Customers(customers) => format!(
+                "(SELECT s.* FROM (VALUES {}) c JOIN standing_row s ON s.partition = c.column1 \
+                 AND s.customer_id = c.column2{fence}) s",
+                pairs(customers.iter().copied())
+            ),
+        }
+    }
+
+    /// Where stored rows of a run are looked for.
+    fn stored_base(&self, run: i64) -> String {
+        let fence = self.dialect.fence;
+        match &self.ways.1 {
+            Way::Order => "stored_row s".to_owned(),
+            Way::Sites => {
+                let sites = list(self.filters.sites.iter().flatten());
+                format!(
+                    "(SELECT s.* FROM stored_row s WHERE s.bill_run_id = {run} AND s.site_id IN ({sites}){fence}) s"
+                )
+            }
+            Way::Customers(customers) => format!(
+                "(SELECT s.* FROM (VALUES {}) c JOIN stored_row s ON s.partition = c.column1 \
+                 AND s.bill_run_id = {run} AND s.customer_id = c.column2{fence}) s",
+                pairs(customers.iter().copied())
+            ),
+        }
+    }
+
+    /// That an assignment which is asked for covers the row in this span.
+    fn covered(&self, span: (Instant, Instant)) -> String {
+        let Filters { assignments, plans, components, .. } = self.filters;
+        let mut text = format!(
+            " AND EXISTS (SELECT 1 FROM assignment a WHERE a.partition = s.partition AND a.customer_id = s.customer_id \
+             AND a.from_micros < {} AND a.until_micros > {} AND (a.usage_product_id IS NULL \
+             OR s.usage_product_id IS NULL OR a.usage_product_id = s.usage_product_id) \
+             AND (a.level = 2 OR a.level = 1 AND a.scope = s.site_id \
+             OR a.level = 0 AND a.scope = s.usage_product_inventory_id)",
+            span.1.micros(),
+            span.0.micros()
+        );
+        if let Some(ids) = assignments {
+            let _ = write!(text, " AND a.assignment_id IN ({})", list(ids));
+        }
+        if let Some(ids) = plans {
+            let _ = write!(text, " AND a.inclusive_usage_plan_id IN ({})", list(ids));
+        }
+        if let Some(ids) = components {
+            let _ = write!(text, " AND {}", (self.dialect.any_of)("a.component_ids", &list(ids)));
+        }
+        text.push(')');
+        text
+    }
+}

@@ -1,0 +1,78 @@
+//! What the query reads, at one moment of SQLite.
+
+use std::time::{Duration, Instant};
+
+use async_trait::async_trait;
+use sqlx::sqlite::SqlitePool;
+use sqlx::{AssertSqlSafe, Error, Row, Sqlite, Transaction};
+
+use super::store_error;
+use crate::store::StoreError;
+use crate::store::pages::{self, Answer, Cells, Dialect, Question};
+
+static DIALECT: Dialect = Dialect {
+    fence: " LIMIT -1 OFFSET 0",
+    days: str::to_owned,
+    micros: str::to_owned,
+    any_of: |column, ids| format!("EXISTS (SELECT 1 FROM json_each({column}) n WHERE n.value IN ({ids}))"),
+    nested: |column, [assignments, plans, components]| {
+        let meets = |condition: Option<String>, value: &str| condition.map(|text| text.replace("{}", value));
+        let component = meets(components, "json_extract(n.value, '$.componentId')")
+            .map(|condition| format!("EXISTS (SELECT 1 FROM json_each(e.value, '$.components') n WHERE {condition})"));
+        let all = [
+            meets(assignments, "json_extract(e.value, '$.assignmentId')"),
+            meets(plans, "json_extract(e.value, '$.inclusiveUsagePlanId')"),
+            component,
+        ];
+        let all: Vec<String> = all.into_iter().flatten().collect();
+        format!("EXISTS (SELECT 1 FROM json_each({column}) e WHERE {})", all.join(" AND "))
+    },
+};
+
+/// How many steps of its machine SQLite makes between two looks at the clock.
+const STEPS: i32 = 10_000;
+
+/// A read transaction.
+struct Moment {
+    transaction: Transaction<'static, Sqlite>,
+    place: String,
+}
+
+/// Answers a question at one moment.
+pub(super) async fn answer(
+    pool: &SqlitePool,
+    timeout: Duration,
+    place: &str,
+    question: &Question<'_>,
+) -> Result<Answer, StoreError> {
+    let fault = |error: Error| store_error(place, &error);
+    let mut transaction = pool.begin().await.map_err(fault)?;
+    // There is no server that ends a statement which nobody waits for any more.
+    let end = Instant::now() + timeout;
+    transaction.lock_handle().await.map_err(fault)?.set_progress_handler(STEPS, move || Instant::now() < end);
+    let mut moment = Moment { transaction, place: place.to_owned() };
+    let answer = pages::answer(&mut moment, question).await?;
+    moment.transaction.commit().await.map_err(fault)?;
+    Ok(answer)
+}
+
+#[async_trait]
+impl pages::Moment for Moment {
+    fn dialect(&self) -> &'static Dialect {
+        &DIALECT
+    }
+
+    async fn rows(&mut self, statement: String, numbers: usize, text: bool) -> Result<Vec<Cells>, StoreError> {
+        let read = async {
+            let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(&mut *self.transaction).await?;
+            let cells = rows.iter().map(|row| {
+                Ok(Cells {
+                    numbers: (0..numbers).map(|at| row.try_get(at)).collect::<Result<_, Error>>()?,
+                    text: if text { row.try_get(numbers)? } else { None },
+                })
+            });
+            cells.collect::<Result<Vec<Cells>, Error>>()
+        };
+        read.await.map_err(|error| store_error(&self.place, &error))
+    }
+}
