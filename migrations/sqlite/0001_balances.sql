@@ -19,7 +19,7 @@ CREATE TABLE progress (
   outbox_number      INTEGER NOT NULL,
   usage_gap          INTEGER NOT NULL DEFAULT 0, -- the topic did not have the offset; nobody goes on until that is accepted
   assignments_gap    INTEGER NOT NULL DEFAULT 0,
-  applied_at         INTEGER           -- when all that its topics had was applied; null: never yet
+  applied_at         INTEGER          -- when all that its topics had was applied; null: never yet
 ) STRICT;
 
 -- Control totals. Sums pass 64 bits.

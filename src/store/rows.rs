@@ -333,6 +333,8 @@ pub struct Commit {
     pub removed_lines: Vec<(i64, i64)>,
     /// For each of [`Commit::assignments`] the dates in which it may be drawn, half-open, if there is the assignment.
     pub assignment_spans: Vec<Option<(Instant, Instant)>>,
+    /// Customers of whom it is told anew where all their lines stand: what was told before goes.
+    pub standing_anew: Vec<i64>,
     /// Where lines stand, new or changed.
     pub standing: Vec<OfCustomer<StandingRow>>,
     /// Where they stand no more, by customer, line and first instant.

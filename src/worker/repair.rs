@@ -1,12 +1,12 @@
 //! A repair that an operator asked for (`headroom rebuild`): a customer's balances folded anew from the ledger, and the
 //! control totals counted anew, in a commit of its own under the fence, so that no cache ever disagrees with the store.
 //!
-//! It raises no alert: thresholds are judged from what remains after it. Rows of closed bill runs stay as they are: where
+//! Where the customer's lines stand is told anew as well. It raises no alert: thresholds are judged from what remains after it. Rows of closed bill runs stay as they are: where
 //! they are still being stored, the customer's are stored first. The partition waits meanwhile.
 
 use super::partition::Partition;
 use super::refold::{Differences, refold};
-use crate::domain::{BucketRow, Totals};
+use crate::domain::{Account, AccountImage, BucketRow, Calendar, LineDifference, Totals};
 use crate::store::{Commit, CommitError, OfCustomer, RepairRequest, Repaired, StoreError};
 
 impl Partition {
@@ -26,10 +26,13 @@ impl Partition {
         commit.repaired = Some((*request, Repaired { buckets, usage, lines }));
         if let Some(customer) = request.customer {
             self.forget(customer);
+            let of = [customer];
+            let images = context.patiently(|| context.store.accounts(self.partition, &of)).await?;
             if self.is_storing() {
-                let of = [customer];
-                let images = context.patiently(|| context.store.accounts(self.partition, &of)).await?;
                 self.store_ahead(&images, &mut commit);
+            }
+            for image in images {
+                stand_anew(&mut commit, image, &differences.lines, &context.calendar);
             }
             fill(&mut commit, customer, differences);
         }
@@ -55,6 +58,16 @@ impl Partition {
         };
         Ok((sums, differences))
     }
+}
+
+/// Tells anew where the lines of a customer stand once these are mended.
+fn stand_anew(commit: &mut Commit, mut image: AccountImage, lines: &[LineDifference], calendar: &Calendar) {
+    let customer = image.customer;
+    image.lines.retain(|row| lines.iter().all(|difference| difference.upi() != row.upi));
+    image.lines.extend(lines.iter().filter_map(|difference| difference.folded));
+    commit.standing_anew.push(customer);
+    let rows = Account::restore(image, calendar).standing(calendar);
+    commit.standing.extend(rows.into_iter().map(|row| OfCustomer { customer, row }));
 }
 
 /// Puts what the fold has otherwise into the commit.

@@ -26,10 +26,10 @@ pub(super) struct Shared {
     pub(super) partition: i32,
     /// At which it was taken.
     pub(super) epoch: i64,
-    /// Why no more records are taken, if so.
-    stop: Mutex<Option<Stop>>,
     /// Ends of its topics that it has yet to come to.
     pub(super) ends: Arc<Ends>,
+    /// Why no more records are taken, if so.
+    stop: Mutex<Option<Stop>>,
     /// Batches handed over that are not committed yet.
     in_hand: AtomicUsize,
     committed: [AtomicI64; 2],
@@ -49,8 +49,8 @@ impl Shared {
         let shared = Shared {
             partition: partition.number(),
             epoch: partition.epoch(),
-            stop: Mutex::default(),
             ends: partition.ends.clone(),
+            stop: Mutex::default(),
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
             held: AtomicI64::new(0),

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant as Clock};
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::partition::Context;
 use super::stall::{Look, Stalls};
 use super::task::Work;
-use crate::domain::{BillRunRow, Instant};
+use crate::domain::{self, BillRunRow};
 use crate::store::{Offsets, StoreError};
 use crate::stream::{self, Control, Ends, Start};
 use crate::telemetry::{Health, metrics as names};
@@ -73,11 +73,11 @@ impl Watch {
             });
             ends = match asking.await {
                 Ok(Ok((ends, found))) => {
-                    let (looks, idle) = self.show(&watched, &found, &runs, asked_at);
-                    self.tell_stalls(&mut stalls, &looks);
-                    if on_time && let Err(error) = self.context.store.note_applied(&idle, asked_at).await {
-                        debug!("what is applied cannot be noted now: {error}");
+                    let looks = self.show(&watched, &found, &runs, asked_at);
+                    if on_time {
+                        self.note_applied(&looks, asked_at).await;
                     }
+                    self.tell_stalls(&mut stalls, &looks);
                     Some(ends)
                 }
                 Ok(Err(error)) => {
@@ -142,7 +142,7 @@ impl Watch {
         if !self.health.is_well(names::STORE) {
             stalls.forget();
         }
-        let stood = stalls.look(Clock::now(), looks);
+        let stood = stalls.look(Instant::now(), looks);
         let long = stood.iter().filter(|(_, stood)| **stood >= self.stall_after);
         let lines: Vec<String> = long
             .map(|(partition, stood)| format!("partition {partition} has not moved for {} s", stood.as_secs()))
@@ -158,17 +158,27 @@ impl Watch {
         self.health.stuck(names::PARTITIONS, Some(line));
     }
 
+    /// Writes that the partitions which do not lag had applied all that there was at this time.
+    async fn note_applied(&self, looks: &[Look], asked_at: domain::Instant) {
+        let idle: Vec<(i32, i64)> =
+            looks.iter().filter(|look| look.lag == 0).map(|look| (look.partition, look.epoch)).collect();
+        match tokio::time::timeout(PATIENCE, self.context.store.note_applied(&idle, asked_at)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => debug!("how far all is applied is not told now: {error}"),
+            Err(_) => debug!("how far all is applied is not told now: the store does not answer"),
+        }
+    }
+
     /// Sets the gauges of lag: records up to where a read_committed reader is at the end, and bill runs yet to apply.
-    /// Returns how the partitions are that are to move, and those, each with its epoch, that have applied all that there
-    /// was at `asked_at`; the others are told how far that is.
+    /// Returns how the partitions are that are to move. One that lags is told where its topics ended at `asked_at`.
     fn show(
         &self,
         watched: &BTreeMap<i32, Watched>,
         ends: &[Start],
         runs: &[BillRunRow],
-        asked_at: Instant,
-    ) -> (Vec<Look>, Vec<(i32, i64)>) {
-        let (mut looks, mut idle) = (Vec::new(), Vec::new());
+        asked_at: domain::Instant,
+    ) -> Vec<Look> {
+        let mut looks = Vec::new();
         for end in ends {
             let Some(one) = watched.get(&end.partition) else { continue };
             let committed = one.shared.committed();
@@ -186,16 +196,14 @@ impl Watch {
             let assignments = lag(Input::Assignments, committed.assignments, end.assignments) + runs_to_come;
             self.metrics.lag(Input::Usage, end.partition).set(usage as f64);
             self.metrics.lag(Input::Assignments, end.partition).set(assignments as f64);
-            if usage + assignments == 0 {
-                idle.push((end.partition, one.shared.epoch));
-            } else if runs_to_come == 0 {
-                one.shared.ends.push(asked_at, Offsets { usage: end.usage, assignments: end.assignments });
-            }
             if one.shared.stop().is_none() {
-                let (partition, epoch) = (end.partition, one.shared.epoch);
-                looks.push(Look { partition, epoch, committed, steps: one.shared.steps(), lag: usage + assignments });
+                let (partition, epoch, lag) = (end.partition, one.shared.epoch, usage + assignments);
+                looks.push(Look { partition, epoch, committed, steps: one.shared.steps(), lag });
+                if lag > 0 && runs_to_come == 0 {
+                    one.shared.ends.push(asked_at, Offsets { usage: end.usage, assignments: end.assignments });
+                }
             }
         }
-        (looks, idle)
+        looks
     }
 }

@@ -111,6 +111,7 @@ impl Rows {
             assert!(self.lines.remove(line).is_some(), "only a line with a row is removed: {line:?}");
         }
         assert_eq!(commit.assignment_spans.len(), commit.assignments.len(), "each assignment has its span");
+        self.standing.retain(|place, _| !commit.standing_anew.contains(&place.0));
         for place in &commit.removed_standing {
             assert!(self.standing.remove(place).is_some(), "only what stands ceases to: {place:?}");
         }

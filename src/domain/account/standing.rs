@@ -3,7 +3,7 @@
 //! Only assignments, lines and the customer's own fact decide it, so for a batch of usage there is nothing to do. What was
 //! before is made of what the batch noted when it changed those; no account keeps it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::lines::LineTurn;
 use super::{Account, AssignmentState, Changes, Covering};
@@ -20,6 +20,14 @@ enum When {
 }
 
 impl Account {
+    /// Where all its lines stand now.
+    pub fn standing(&self, calendar: &Calendar) -> Vec<StandingRow> {
+        let own = self.coverage.iter().filter(|covering| covering.level == Level::Inventory).map(|of| of.scope);
+        let lines: BTreeSet<i64> = self.lines.rows().map(|row| row.upi).chain(own).collect();
+        let rows = |upi: i64| self.rows_of(When::Now, upi, self.lines.get(upi), &[], calendar);
+        lines.into_iter().flat_map(rows).collect()
+    }
+
     /// Notes where lines stand otherwise than before the batch at hand.
     pub(super) fn finish_standing(&self, calendar: &Calendar, changes: &mut Changes) {
         let changed: Vec<&AssignmentState> = self.assignments.iter().filter(|state| state.before.is_some()).collect();

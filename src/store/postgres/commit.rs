@@ -229,6 +229,13 @@ async fn write_lines(connection: &mut PgConnection, commit: &Commit) -> Result<(
 
 /// Where lines stand.
 async fn write_standing(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
+    if !commit.standing_anew.is_empty() {
+        sqlx::query("DELETE FROM standing_row WHERE partition = $1 AND customer_id = ANY($2)")
+            .bind(commit.partition)
+            .bind(&commit.standing_anew)
+            .execute(&mut *connection)
+            .await?;
+    }
     if !commit.removed_standing.is_empty() {
         let gone = &commit.removed_standing;
         sqlx::query(

@@ -61,7 +61,9 @@ impl Postgres {
             Some(url) => parse(url, "store.read_url")?,
             None => (main.clone(), place.clone()),
         };
-        let read = read.options([("default_transaction_read_only", "on")]);
+        // The database ends a statement that nobody waits for any more.
+        let longest = options.read_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into()).to_string();
+        let read = read.options([("default_transaction_read_only", "on"), ("statement_timeout", &longest)]);
         let pool = |connect: PgConnectOptions, connections: u32, timeout: Duration| {
             PgPoolOptions::new()
                 .max_connections(connections)

@@ -243,6 +243,13 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
 
 /// Where lines stand.
 async fn standing(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
+    for customer in &commit.standing_anew {
+        sqlx::query("DELETE FROM standing_row WHERE partition = ? AND customer_id = ?")
+            .bind(commit.partition)
+            .bind(customer)
+            .execute(&mut *connection)
+            .await?;
+    }
     for (customer, upi, from) in &commit.removed_standing {
         sqlx::query(
             "DELETE FROM standing_row WHERE partition = ? AND customer_id = ? AND usage_product_inventory_id = ? \
