@@ -72,9 +72,6 @@ impl Postgres {
                 .test_before_acquire(false)
                 .connect_lazy_with(connect)
         };
-        // The database ends a statement that nobody waits for any more.
-        let longest = options.read_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into()).to_string();
-        let read = read.options([("default_transaction_read_only", "on"), ("statement_timeout", &longest)]);
         Ok(Postgres {
             probes: [pool(main.clone(), 1, options.timeout), pool(read.clone(), 1, options.timeout)],
             pool: pool(main, options.connections, options.timeout),
