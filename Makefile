@@ -1,6 +1,6 @@
 # What people and CI run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check deny config-check laws real bench-http schemathesis services services-down
+.PHONY: help demo test chaos check deny config-check laws real bench-e2e bench-http schemathesis services services-down
 SHELL := /bin/bash
 
 # The real records and what must come of them, for `make real`.
@@ -15,7 +15,7 @@ export UPIS
 CASES ?= 5000
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## Play a month in a minute: nothing needed but Rust, a C compiler, make and perl
 	cargo run --release --locked -- demo $(ARGS)
@@ -31,6 +31,10 @@ chaos: ## Faults over a running deployment: make chaos FAULTS=1000 SEED=7 STATE=
 
 laws: ## The laws over many histories: make laws CASES=100000
 	CASES=$(CASES) cargo test --release --locked --test laws -- --nocapture
+
+bench-e2e: ## What a running service costs: make bench-e2e ARGS='--events 1000000 late20'
+	cargo build --release --locked
+	scripts/bench-e2e $(ARGS)
 
 check: deny config-check ## Format, lints, dependencies, and the files of the deployment
 	cargo fmt --check

@@ -77,7 +77,7 @@ CREATE TABLE customer (
   billing_cycle_id  bigint,
   contract_owner_id bigint,
   partition         int NOT NULL,
-  next_slot         int NOT NULL,
+  next_slot         int NOT NULL,     -- counts where it is past all slots in bucket: theirs were given, and are gone
   PRIMARY KEY (partition, customer_id)
 );
 CREATE INDEX customer_owner ON customer (contract_owner_id) WHERE contract_owner_id IS NOT NULL;
@@ -102,7 +102,8 @@ CREATE TABLE assignment (
 CREATE INDEX assignment_id ON assignment (assignment_id);
 CREATE INDEX assignment_plan ON assignment (inclusive_usage_plan_id);
 
--- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...).
+-- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...). As with buckets, all
+-- updates stay on their page.
 CREATE TABLE line (
   customer_id                bigint NOT NULL,
   usage_product_inventory_id bigint NOT NULL,
@@ -115,7 +116,7 @@ CREATE TABLE line (
   last_usage_product_id      bigint,
   partition                  int NOT NULL,
   PRIMARY KEY (partition, customer_id, usage_product_inventory_id)
-);
+) WITH (fillfactor = 50);
 
 -- Where lines stand: the instants (microseconds since 1970) in which a bucket that covers the line may be drawn, each row
 -- without a gap. A bill run of the cycle has a row of each line that stands in its usage dates. Kept with assignments,

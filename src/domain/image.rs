@@ -15,7 +15,7 @@ pub struct AccountImage {
     pub customer: i64,
     /// `customer.changed`, with its version.
     pub fact: Option<(i64, CustomerFact)>,
-    /// The number that the next new bucket gets.
+    /// A bound of the number that the next new bucket gets: this one, or a higher one after those of `buckets`.
     pub next_slot: i32,
     /// Every assignment ever heard of, removed ones included.
     pub assignments: Vec<AssignmentRow>,
@@ -48,7 +48,8 @@ pub struct CustomerRow {
     pub customer: i64,
     /// `customer.changed`, with its version.
     pub fact: Option<(i64, CustomerFact)>,
-    /// The number that the next new bucket gets.
+    /// A bound of the number that the next new bucket gets. It counts once buckets are gone: those that are there have
+    /// their slots, and the next is after them.
     pub next_slot: i32,
 }
 

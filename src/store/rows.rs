@@ -325,8 +325,10 @@ pub struct Commit {
     pub customers: Vec<CustomerRow>,
     /// Assignments, new or changed.
     pub assignments: Vec<OfCustomer<AssignmentRow>>,
-    /// Lines, new or changed.
-    pub lines: Vec<OfCustomer<LineRow>>,
+    /// Lines that have no row yet.
+    pub new_lines: Vec<OfCustomer<LineRow>>,
+    /// Lines whose rows change.
+    pub changed_lines: Vec<OfCustomer<LineRow>>,
     /// Lines that are not known any more, by customer and line.
     pub removed_lines: Vec<(i64, i64)>,
     /// For each of [`Commit::assignments`] the dates in which it may be drawn, half-open, if there is the assignment.

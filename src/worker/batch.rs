@@ -103,6 +103,23 @@ impl Batch {
         Batch { partition, ..Batch::default() }
     }
 
+    /// The same batch, emptied for a partition pair: its buffers need not grow again.
+    pub(super) fn emptied(mut self, partition: i32) -> Batch {
+        self.partition = partition;
+        self.usage.clear();
+        self.reversals.clear();
+        self.references.clear();
+        self.bill_runs.clear();
+        self.refused.clear();
+        self.bytes.clear();
+        self.sources.clear();
+        self.origins.clear();
+        self.raw.clear();
+        self.headers.clear();
+        self.next = [None; 2];
+        self
+    }
+
     /// Takes a record in.
     pub fn push<'a, H>(&mut self, input: Input, offset: i64, record: &Record<'a, H>, rules: &Rules)
     where

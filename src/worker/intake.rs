@@ -254,6 +254,7 @@ impl Sink for Intake {
         let Some(slot) = self.slots.get_mut(&message.partition()) else { return };
         if slot.open.is_empty() {
             self.tools.batches.fetch_add(1, Ordering::AcqRel);
+            slot.open = self.tools.spares.take(message.partition());
         }
         let input = match input {
             stream::Input::Usage => Input::Usage,

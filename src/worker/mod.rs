@@ -20,6 +20,7 @@ mod refold;
 mod repair;
 mod replay;
 mod runs;
+mod spares;
 mod stall;
 mod stop;
 mod task;
@@ -76,6 +77,7 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
         raised,
         bill_runs: bill_runs.clone(),
         batches: Arc::default(),
+        spares: Arc::default(),
         control: control.clone(),
     };
     let partitions = context.partitions;

@@ -270,6 +270,7 @@ impl Partition {
         commit.next = next;
         self.fill(batch, changes, totals, &causes, &mut commit);
         self.context.patiently(|| self.context.store.commit(&commit)).await?;
+        batch.bytes = std::mem::take(&mut commit.bytes);
         self.offsets = commit.next;
         self.outbox_number = commit.outbox_number;
         self.totals = commit.totals;
@@ -413,7 +414,8 @@ impl Partition {
         commit.bytes.extend_from_slice(&tail);
         commit.customers = changes.customers;
         commit.assignments = of_customers(changes.assignments);
-        commit.lines = of_customers(changes.lines);
+        commit.new_lines = of_customers(changes.new_lines);
+        commit.changed_lines = of_customers(changes.changed_lines);
         commit.removed_lines = changes.removed_lines;
         let span = |of: &OfCustomer<AssignmentRow>| of.row.assignment.as_ref()?.drawable(&self.context.calendar);
         commit.assignment_spans = commit.assignments.iter().map(span).collect();

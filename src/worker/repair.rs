@@ -62,9 +62,10 @@ fn fill(commit: &mut Commit, customer: i64, differences: Differences) {
     commit.customers.extend(differences.customer);
     commit.usage_changes = differences.usage;
     for difference in differences.lines {
-        match difference.folded {
-            Some(row) => commit.lines.push(OfCustomer { customer, row }),
-            None => commit.removed_lines.push((customer, difference.upi())),
+        match (difference.stored, difference.folded) {
+            (Some(_), Some(row)) => commit.changed_lines.push(OfCustomer { customer, row }),
+            (None, Some(row)) => commit.new_lines.push(OfCustomer { customer, row }),
+            (_, None) => commit.removed_lines.push((customer, difference.upi())),
         }
     }
     for difference in differences.buckets {

@@ -14,6 +14,7 @@ use super::ends::Ends;
 use super::intake::lock;
 use super::metrics::Metrics;
 use super::partition::{Applied, Partition};
+use super::spares::Spares;
 use super::stop::Stop;
 use crate::domain::BillRunRow;
 use crate::store::{CommitError, Offsets, RepairRequest};
@@ -151,6 +152,8 @@ pub(super) struct Tools {
     pub(super) bill_runs: Arc<Notify>,
     /// Batches that exist, over all partitions.
     pub(super) batches: Arc<AtomicUsize>,
+    /// Those that are done with.
+    pub(super) spares: Arc<Spares>,
     /// Woken when there is room for more records.
     pub(super) control: Control,
 }
@@ -176,6 +179,7 @@ pub(super) async fn work(
                     if applied.is_none() {
                         break;
                     }
+                    tools.spares.give(part);
                 }
                 tools.batches.fetch_sub(1, Ordering::AcqRel);
                 shared.in_hand.fetch_sub(1, Ordering::AcqRel);

@@ -35,6 +35,8 @@ pub(crate) struct Rows {
     /// By customer, line and first instant.
     pub(crate) standing: BTreeMap<(i64, i64, Instant), StandingRow>,
     pub(crate) buckets: BTreeMap<(i64, i32), BucketRow>,
+    /// Every slot that a row ever had, by customer, with its bucket: assignment, component, start.
+    pub(crate) slots: BTreeMap<(i64, i32), (AssignmentKey, i64, Instant)>,
     pub(crate) bill_runs: BTreeMap<i64, (BillRunRow, bool)>,
     /// By run, customer and line.
     pub(crate) stored_rows: BTreeMap<(i64, i64, i64), StoredRow>,
@@ -97,10 +99,14 @@ impl Rows {
             let known = self.assignments.insert((*customer, row.key), row.clone());
             assert!(known.is_none_or(|known| known.version < row.version), "a version holds until a higher one");
         }
-        for OfCustomer { customer, row } in &commit.lines {
-            assert!(row.fact.is_some() || row.last_usage.is_some(), "a line is known by something");
-            self.lines.insert((*customer, row.upi), *row);
+        for OfCustomer { customer, row } in &commit.changed_lines {
+            assert!(self.lines.insert((*customer, row.upi), *row).is_some(), "a changed line has a row");
         }
+        for OfCustomer { customer, row } in &commit.new_lines {
+            assert!(self.lines.insert((*customer, row.upi), *row).is_none(), "a new line has no row");
+        }
+        let known = |row: &LineRow| row.fact.is_some() || row.last_usage.is_some();
+        assert!(self.lines.values().all(known), "a line is known by something");
         for line in &commit.removed_lines {
             assert!(self.lines.remove(line).is_some(), "only a line with a row is removed: {line:?}");
         }
@@ -129,7 +135,7 @@ impl Rows {
         assert_eq!(commit.outbox_number, self.outbox_number, "the progress row has the last alert's number");
         self.dead_letters.extend(commit.dead_letters.iter().cloned());
         self.repaired.extend(commit.repaired.map(|(request, repaired)| (request.id, repaired)));
-        self.check_customers(commit);
+        self.check_customers();
     }
 
     fn write_usage(&mut self, commit: &Commit) {
@@ -175,14 +181,17 @@ impl Rows {
         }
         for OfCustomer { customer, row } in &commit.new_buckets {
             assert!(self.buckets.insert((*customer, row.slot), *row).is_none(), "a new bucket has no row");
+            let bucket = (row.assignment, row.component, row.window_start);
+            let given = self.slots.insert((*customer, row.slot), bucket);
+            assert!(given.is_none_or(|given| given == bucket), "a slot is given once: {row:?}");
         }
         for row in self.buckets.values() {
             assert!(row.remaining <= row.allowance, "no more is left than there was: {row:?}");
         }
     }
 
-    /// Whatever belongs to a customer, its customer has a row, and a slot is one that was given.
-    fn check_customers(&self, commit: &Commit) {
+    /// Whatever belongs to a customer, its customer has a row.
+    fn check_customers(&self) {
         let known = |customer: &i64| self.customers.contains_key(customer);
         assert!(
             self.ledger.keys().chain(self.reversals.keys()).all(|key| known(&key.customer)),
@@ -190,9 +199,7 @@ impl Rows {
         );
         assert!(self.assignments.keys().all(|(customer, _)| known(customer)), "a customer has a row");
         assert!(self.lines.keys().all(|(customer, _)| known(customer)), "a customer has a row");
-        for of in &commit.new_buckets {
-            assert!(of.row.slot < self.customers[&of.customer].next_slot, "a slot was given before");
-        }
+        assert!(self.buckets.keys().all(|(customer, _)| known(customer)), "a customer has a row");
     }
 
     /// Up to `limit` ledger rows of a customer after a position, in order.

@@ -131,7 +131,6 @@ impl Account {
             mark: None,
         };
         self.next_slot += 1;
-        self.row_changed = true;
         let place = self.buckets.len();
         self.buckets.push(Bucket { row, window: Some(candidate.window), stored: false, before: None, cause: None });
         let buckets = &mut state.components[candidate.component.1].buckets;

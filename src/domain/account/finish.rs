@@ -18,8 +18,10 @@ pub struct Changes {
     pub customers: Vec<CustomerRow>,
     /// Assignments, new or changed.
     pub assignments: Vec<(i64, AssignmentRow)>,
-    /// Lines, new or changed.
-    pub lines: Vec<(i64, LineRow)>,
+    /// Lines that no store has a row of.
+    pub new_lines: Vec<(i64, LineRow)>,
+    /// Lines of which something changed.
+    pub changed_lines: Vec<(i64, LineRow)>,
     /// Lines that are not known any more.
     pub removed_lines: Vec<(i64, i64)>,
     /// Buckets that no store has a row of.
@@ -55,11 +57,12 @@ impl Account {
         let customer = self.customer;
         self.finish_standing(calendar, changes);
         self.fact_before = None;
+        // Only the customer's row tells of slots whose buckets are gone; they are never given again.
+        self.row_changed |= self.gone;
         if std::mem::take(&mut self.row_changed) {
             changes.customers.push(CustomerRow { customer, fact: self.fact, next_slot: self.next_slot });
         }
-        let (lines, removed) = (&mut changes.lines, &mut changes.removed_lines);
-        self.lines.finish(|row| lines.push((customer, row)), |upi| removed.push((customer, upi)));
+        self.lines.finish(customer, changes);
         self.touched.sort_unstable();
         for place in std::mem::take(&mut self.touched) {
             self.finish_bucket(place, configured, changes);
@@ -68,7 +71,7 @@ impl Account {
             state.before = None;
             changes.assignments.push((customer, state.row.clone()));
         }
-        if self.buckets.iter().any(|bucket| bucket.window.is_none()) {
+        if std::mem::take(&mut self.gone) {
             self.drop_gone_buckets();
         }
     }

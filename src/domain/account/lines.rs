@@ -4,6 +4,7 @@
 //! site and product is not written again for each event, so the last usage that a store knows may be an earlier one
 //! with the same site and product. Where the difference could matter, the answer is "replay": the ledger knows.
 
+use super::finish::Changes;
 use super::references::Taken;
 use crate::domain::facts::{Inventory, Position, Usage};
 use crate::domain::image::{LastUsage, LineRow};
@@ -13,6 +14,8 @@ use crate::domain::time::Instant;
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     lines: Vec<Line>,
+    /// Whether [`Lines::finish`] has something to look for.
+    touched: bool,
 }
 
 #[derive(Debug)]
@@ -55,7 +58,7 @@ impl Lines {
     pub(super) fn restore(rows: Vec<LineRow>) -> Lines {
         let mut lines: Vec<Line> = rows.into_iter().map(|row| Line::new(row, true)).collect();
         lines.sort_unstable_by_key(|line| line.row.upi);
-        Lines { lines }
+        Lines { lines, touched: false }
     }
 
     pub(super) fn rows(&self) -> impl Iterator<Item = &LineRow> {
@@ -100,6 +103,7 @@ impl Lines {
         let at = match self.find_at(upi) {
             Ok(at) => at,
             Err(at) => {
+                self.touched = true;
                 self.lines.insert(at, Line::new(LineRow { upi, fact: None, last_usage: None }, false));
                 at
             }
@@ -115,6 +119,7 @@ impl Lines {
         if taken == Taken::Applied {
             line.touch();
             line.row.fact = Some((version, fact));
+            self.touched = true;
         }
         taken
     }
@@ -152,6 +157,7 @@ impl Lines {
                 line.touch();
                 line.row.last_usage = Some(now);
                 line.exact = true;
+                self.touched = true;
             }
         }
     }
@@ -172,6 +178,7 @@ impl Lines {
         for line in self.lines.iter_mut().filter(changed) {
             line.touch();
             line.replayed = Some((line.row.last_usage, line.exact));
+            self.touched = true;
             if line.row.last_usage.is_some_and(|last| last.position >= from) {
                 line.row.last_usage = None;
             }
@@ -212,19 +219,24 @@ impl Lines {
     }
 
     /// Hands over the lines that a store must write, and drops those that are not known any more.
-    pub(super) fn finish(&mut self, mut changed: impl FnMut(LineRow), mut removed: impl FnMut(i64)) {
+    pub(super) fn finish(&mut self, customer: i64, changes: &mut Changes) {
+        if !std::mem::take(&mut self.touched) {
+            return;
+        }
         self.lines.retain_mut(|line| {
             line.replayed = None;
             let Some(before) = line.before.take() else { return true };
             let known = line.row.fact.is_some() || line.row.last_usage.is_some();
             if !known {
                 if before.is_some() {
-                    removed(line.row.upi);
+                    changes.removed_lines.push((customer, line.row.upi));
                 }
                 return false;
             }
-            if before != Some(line.row) {
-                changed(line.row);
+            match before {
+                None => changes.new_lines.push((customer, line.row)),
+                Some(before) if before != line.row => changes.changed_lines.push((customer, line.row)),
+                Some(_) => {}
             }
             true
         });

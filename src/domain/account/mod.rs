@@ -47,6 +47,8 @@ pub struct Account {
     buckets: Vec<Bucket>,
     /// The buckets that the batch at hand touched, by their places.
     touched: Vec<usize>,
+    /// Whether there are buckets that no fact gives any more.
+    gone: bool,
     pending_reversals: FxHashSet<Position>,
     latest_usage: Option<Instant>,
     /// Whether the batch at hand changed which buckets there are.
@@ -119,6 +121,7 @@ impl Account {
             lines: Lines::default(),
             buckets: Vec::new(),
             touched: Vec::new(),
+            gone: false,
             pending_reversals: FxHashSet::default(),
             latest_usage: None,
             unindexed: false,
@@ -130,7 +133,6 @@ impl Account {
     pub fn restore(image: AccountImage, calendar: &Calendar) -> Account {
         let mut account = Account::empty(image.customer);
         account.fact = image.fact;
-        account.next_slot = image.next_slot;
         account.lines = Lines::restore(image.lines);
         account.pending_reversals = image.pending_reversals.into_iter().collect();
         account.latest_usage = image.latest_usage;
@@ -142,6 +144,7 @@ impl Account {
         account.assignments.sort_unstable_by_key(|state| state.row.key);
         let mut rows = image.buckets;
         rows.sort_unstable_by_key(|row| row.slot);
+        account.next_slot = rows.last().map_or(0, |last| last.slot + 1).max(image.next_slot);
         account.buckets =
             rows.into_iter().map(|row| Bucket { row, window: None, stored: true, before: None, cause: None }).collect();
         account.index(calendar);
@@ -240,6 +243,7 @@ impl Account {
         for (place, bucket) in self.buckets.iter_mut().enumerate() {
             let state = find_mut(&mut self.assignments, bucket.row.assignment);
             bucket.window = state.and_then(|state| attach(state, &bucket.row, place, calendar));
+            self.gone |= bucket.window.is_none();
         }
         for state in &mut self.assignments {
             for component in &mut state.components {

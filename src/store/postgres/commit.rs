@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::types::{Timestamp, uuid_of};
 use super::{behind, copy, repair};
-use crate::domain::{BucketRow, Instant, Position, StandingRow, StoredRow};
+use crate::domain::{BucketRow, Instant, Inventory, LastUsage, LineRow, Position, StandingRow, StoredRow};
 use crate::failpoint;
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
 
@@ -82,9 +82,7 @@ pub(super) async fn note_applied(pool: &PgPool, owned: &[(i32, i64)], at: Instan
 
 async fn write_usage(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
     if !commit.usage.is_empty() {
-        let mut sink = connection.copy_in_raw(copy::STATEMENT).await?;
-        sink.send(copy::encode(commit)).await?;
-        sink.finish().await?;
+        copy::send(connection, commit).await?;
     }
     if !commit.usage_changes.is_empty() {
         let changes = &commit.usage_changes;
@@ -194,37 +192,26 @@ async fn write_facts(connection: &mut PgConnection, commit: &Commit) -> Result<(
 }
 
 async fn write_lines(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
-    if !commit.lines.is_empty() {
-        let rows = &commit.lines;
-        let fact = |pick: fn(&crate::domain::Inventory) -> i64| -> Vec<Option<i64>> {
-            rows.iter().map(|of| of.row.fact.as_ref().map(|fact| pick(&fact.1))).collect()
-        };
-        let last = |pick: fn(&crate::domain::LastUsage) -> i64| -> Vec<Option<i64>> {
-            rows.iter().map(|of| of.row.last_usage.as_ref().map(pick)).collect()
-        };
-        let positions: Vec<Option<Position>> = rows.iter().map(|of| of.row.last_usage.map(|u| u.position)).collect();
-        sqlx::query(
+    if !commit.changed_lines.is_empty() {
+        let query = sqlx::query(
+            "UPDATE line l SET version = u.version, site_id = u.site_id, usage_product_id = u.usage_product_id, \
+             last_start_time = u.last_start_time, last_event_key = u.last_event_key, last_site_id = u.last_site_id, \
+             last_usage_product_id = u.last_usage_product_id \
+             FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::timestamptz[], $8::uuid[], \
+             $9::int8[], $10::int8[]) u(customer_id, upi, version, site_id, usage_product_id, last_start_time, \
+             last_event_key, last_site_id, last_usage_product_id) WHERE l.partition = $1 \
+             AND l.customer_id = u.customer_id AND l.usage_product_inventory_id = u.upi",
+        );
+        bind_lines(query.bind(commit.partition), &commit.changed_lines).execute(&mut *connection).await?;
+    }
+    if !commit.new_lines.is_empty() {
+        let query = sqlx::query(
             "INSERT INTO line (partition, customer_id, usage_product_inventory_id, version, site_id, \
              usage_product_id, last_start_time, last_event_key, last_site_id, last_usage_product_id) \
              SELECT $1, * FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::timestamptz[], \
-             $8::uuid[], $9::int8[], $10::int8[]) \
-             ON CONFLICT (partition, customer_id, usage_product_inventory_id) DO UPDATE SET \
-             version = excluded.version, site_id = excluded.site_id, usage_product_id = excluded.usage_product_id, \
-             last_start_time = excluded.last_start_time, last_event_key = excluded.last_event_key, \
-             last_site_id = excluded.last_site_id, last_usage_product_id = excluded.last_usage_product_id",
-        )
-        .bind(commit.partition)
-        .bind(rows.iter().map(|of| of.customer).collect::<Vec<i64>>())
-        .bind(rows.iter().map(|of| of.row.upi).collect::<Vec<i64>>())
-        .bind(rows.iter().map(|of| of.row.fact.map(|fact| fact.0)).collect::<Vec<Option<i64>>>())
-        .bind(fact(|inventory| inventory.site))
-        .bind(fact(|inventory| inventory.product))
-        .bind(positions.iter().map(|p| p.map(|p| Timestamp(p.start))).collect::<Vec<Option<Timestamp>>>())
-        .bind(positions.iter().map(|p| p.map(|p| uuid_of(p.key))).collect::<Vec<Option<Uuid>>>())
-        .bind(last(|usage| usage.site))
-        .bind(last(|usage| usage.product))
-        .execute(&mut *connection)
-        .await?;
+             $8::uuid[], $9::int8[], $10::int8[])",
+        );
+        bind_lines(query.bind(commit.partition), &commit.new_lines).execute(&mut *connection).await?;
     }
     if !commit.removed_lines.is_empty() {
         sqlx::query(
@@ -285,6 +272,30 @@ async fn write_standing(connection: &mut PgConnection, commit: &Commit) -> Resul
         .await?;
     }
     Ok(())
+}
+
+/// Binds lines: customers, lines, what inventory.changed says of them, and their last usage.
+fn bind_lines<'q>(
+    query: Query<'q, Postgres, PgArguments>,
+    rows: &[OfCustomer<LineRow>],
+) -> Query<'q, Postgres, PgArguments> {
+    let fact = |pick: fn(&Inventory) -> i64| -> Vec<Option<i64>> {
+        rows.iter().map(|of| of.row.fact.as_ref().map(|fact| pick(&fact.1))).collect()
+    };
+    let last = |pick: fn(&LastUsage) -> i64| -> Vec<Option<i64>> {
+        rows.iter().map(|of| of.row.last_usage.as_ref().map(pick)).collect()
+    };
+    let positions = || rows.iter().map(|of| of.row.last_usage.map(|usage| usage.position));
+    query
+        .bind(rows.iter().map(|of| of.customer).collect::<Vec<i64>>())
+        .bind(rows.iter().map(|of| of.row.upi).collect::<Vec<i64>>())
+        .bind(rows.iter().map(|of| of.row.fact.map(|fact| fact.0)).collect::<Vec<Option<i64>>>())
+        .bind(fact(|inventory| inventory.site))
+        .bind(fact(|inventory| inventory.product))
+        .bind(positions().map(|last| last.map(|last| Timestamp(last.start))).collect::<Vec<Option<Timestamp>>>())
+        .bind(positions().map(|last| last.map(|last| uuid_of(last.key))).collect::<Vec<Option<Uuid>>>())
+        .bind(last(|usage| usage.site))
+        .bind(last(|usage| usage.product))
 }
 
 async fn write_bill_runs(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {

@@ -182,7 +182,7 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         .execute(&mut *connection)
         .await?;
     }
-    for of in &commit.lines {
+    for of in commit.new_lines.iter().chain(&commit.changed_lines) {
         let (fact, last) = (of.row.fact, of.row.last_usage);
         sqlx::query(
             "INSERT OR REPLACE INTO line (partition, customer_id, usage_product_inventory_id, version, site_id, \
