@@ -275,7 +275,8 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
         let without_draws = |rows: &Rows| {
             let mut rows = Rows { behind: Default::default(), sources: Vec::new(), ..rows.clone() };
             // A source gets its number, and rows of a closing run are stored, before the customer catches up.
-            (rows.stored_rows.clear(), rows.stored_ahead.clear());
+            rows.stored_rows.clear();
+            rows.stored_ahead.clear();
             rows.ledger.values_mut().for_each(|row| row.draws.clear());
             rows
         };
