@@ -12,7 +12,7 @@ use headroom::domain::{
     Level, Partitioner, Plan, Quantity, Reason, RunStatus, StandingRow, StoredRow,
 };
 use headroom::store::{
-    AcceptedGap, AlertRow, AlertsOffset, Commit, CommitError, DeadLetterRow, Filters, Gaps, LetterPage,
+    AcceptedGap, AlertRow, AlertsOffset, Behind, Commit, CommitError, DeadLetterRow, Filters, Gaps, LetterPage,
     LetterSelection, OfCustomer, Offsets, Options, Partitioned, Place, Progress, Published, Question, RepairRequest,
     Repaired, Settled, Side, Store, StoreError, StoredAhead, connect,
 };
@@ -282,7 +282,8 @@ async fn a_gap_stays_until_it_is_accepted(scene: Scene) {
         detail: "why".to_owned(),
     };
     let dead_letters = vec![letter("u", 3), letter("u", 4), letter("a", 5)];
-    store.commit(&Commit { dead_letters: dead_letters.clone(), ..commit(1, epoch, 0, 0..0) }).await.unwrap();
+    let offsets = Offsets { usage: 6, assignments: 0 };
+    store.commit(&Commit { dead_letters, next: offsets, ..commit(1, epoch, 0, 0..0) }).await.unwrap();
     let usage = Gaps { usage: true, assignments: false };
     assert!(!store.note_gaps(1, epoch - 1, usage).await.unwrap(), "of an owner that was");
     assert!(!store.take(1).await.unwrap().gaps.any());
@@ -293,17 +294,17 @@ async fn a_gap_stays_until_it_is_accepted(scene: Scene) {
     assert_eq!(store.take(1).await.unwrap().gaps, both, "until it is accepted");
     let epoch = epoch + 1;
     let rows = store.progress().await.unwrap();
-    let offsets = Offsets { usage: 1, assignments: 0 };
     assert_eq!(rows[1], Progress { partition: 1, epoch, offsets, outbox_number: 0, gaps: both });
     assert_eq!((rows.len(), rows[0].partition, rows[0].gaps), (2, 0, Gaps::default()));
 
+    // The topic was made again, and begins at 4.
     let offsets = Offsets { usage: 4, assignments: 0 };
     let gaps = Gaps { usage: false, assignments: true };
     let accepted = AcceptedGap { partition: 1, epoch, offsets, gaps, topic: "u".to_owned(), next: 4 };
     assert!(!store.accept_gap(&AcceptedGap { epoch: epoch - 1, ..accepted.clone() }).await.unwrap());
     assert!(store.accept_gap(&accepted).await.unwrap());
     assert!(!store.accept_gap(&accepted).await.unwrap(), "once");
-    let fenced = store.commit(&commit(1, epoch, 1, 0..0)).await;
+    let fenced = store.commit(&commit(1, epoch, 4, 0..0)).await;
     assert!(matches!(fenced, Err(CommitError::Fenced(1))), "the owner notices: {fenced:?}");
     let taken = store.take(1).await.unwrap();
     assert_eq!((taken.epoch, taken.offsets, taken.gaps), (epoch + 2, offsets, gaps));
@@ -318,6 +319,18 @@ async fn a_gap_stays_until_it_is_accepted(scene: Scene) {
     assert_eq!(places, ["a/1/5", "u/1/3", "u/1/4", &former]);
     let of_former = letters.iter().find(|letter| letter.place.to_string() == former).unwrap();
     assert_eq!(of_former.place.topic_now(), "u");
+
+    // Retention passed what a customer behind waits for: the partition itself stays where it is, and so do its letters.
+    let behind = |usage| Behind { customer: 7, offsets: Offsets { usage, assignments: 0 }, unfinished: None };
+    store.commit(&Commit { behind: vec![behind(2)], ..commit(1, epoch + 2, 5, 0..0) }).await.unwrap();
+    assert_eq!(store.progress().await.unwrap()[1].offsets.usage, 2, "from where on records are needed");
+    let offsets = Offsets { usage: 3, assignments: 0 };
+    let accepted = AcceptedGap { partition: 1, epoch: epoch + 2, offsets, gaps, topic: "u".to_owned(), next: 3 };
+    assert!(store.accept_gap(&accepted).await.unwrap());
+    let taken = store.take(1).await.unwrap();
+    assert_eq!((taken.offsets.usage, taken.behind), (6, vec![behind(3)]));
+    let letters = store.list_dead_letters(&LetterSelection::default(), &page).await.unwrap();
+    assert_eq!(letters.iter().filter(|letter| letter.place.topic == "u").count(), 2);
 }
 
 /// What one commit makes of twenty customers: that so much is left in each one's bucket, and which lines stand.

@@ -125,7 +125,7 @@ impl Intake {
         let gaps = taken.gaps;
         let owned = rested.unwrap_or_else(|| Partition::new(self.context.clone(), partition, taken));
         let shared = Arc::new(Shared::new(&owned));
-        self.stop_at_known_gaps(&shared, gaps);
+        self.stop_at_known_gaps(&shared, gaps, Offsets { usage, assignments });
         let (queue, waiting) = mpsc::channel(4);
         let task = self.runtime.spawn(work(owned, waiting, shared.clone(), self.tools.clone()));
         let watched = Watched { shared, queue: queue.downgrade(), ends: Arc::default() };
@@ -137,11 +137,11 @@ impl Intake {
     }
 
     /// Stops at the gaps that the store knows and nobody has accepted.
-    fn stop_at_known_gaps(&self, shared: &Shared, gaps: Gaps) {
+    fn stop_at_known_gaps(&self, shared: &Shared, gaps: Gaps, next: Offsets) {
         if !gaps.any() {
             return;
         }
-        let (partition, next) = (shared.partition, shared.committed());
+        let partition = shared.partition;
         let held = TopicEnds::new(&self.stream)
             .and_then(|ends| Ok((ends.begins(&[partition])?, ends.of(&[partition])?)))
             .inspect_err(|error| warn!("partition {partition}: what its topics hold is not known now: {error}"))

@@ -4,7 +4,7 @@ use std::io::Read as _;
 use std::process::Stdio;
 
 use headroom::domain::Partitioner;
-use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
@@ -116,10 +116,10 @@ fn a_topic_that_was_made_again_stops_its_partitions_even_when_it_has_grown_past_
     until("all are in", || deployment.outcomes("counted") == 3.0 && deployment.outcomes("dead_letter") == 1.0);
     drop(running);
     delete_topic(&deployment, &topic);
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let (kafka, limits) = (admin(&deployment), AdminOptions::new());
-    let made = NewTopic::new(&topic, PARTITIONS, TopicReplication::Fixed(1));
-    until("it is made again", || runtime.block_on(kafka.create_topics([&made], &limits)).unwrap()[0].is_ok());
+    // It waits until the new one can be seen.
+    until("it is made again", || {
+        deployment.command(&["topics", "create", "--partitions", "8"]).status().unwrap().success()
+    });
 
     let running = deployment.run();
     until("it stops", || stopped(&deployment, &topic, partition) == Some(1.0));

@@ -69,15 +69,18 @@ pub(super) async fn accept_gap(pool: &SqlitePool, accepted: &AcceptedGap) -> Res
     }
     behind.iter_mut().for_each(|behind| behind.offsets = behind.offsets.over_gap(first, accepted.offsets));
     behind::write(&mut transaction, &Commit { partition: accepted.partition, behind, ..Commit::default() }).await?;
-    sqlx::query(
-        "UPDATE dead_letter SET topic = topic || '~' || ?4 WHERE partition = ?1 AND topic = ?2 AND \"offset\" >= ?3",
-    )
-    .bind(accepted.partition)
-    .bind(&accepted.topic)
-    .bind(accepted.next)
-    .bind((accepted.epoch + 1).to_string())
-    .execute(&mut *transaction)
-    .await?;
+    // Records that retention took leave no places to others.
+    if accepted.offsets.earlier(first) == accepted.offsets {
+        sqlx::query(
+            "UPDATE dead_letter SET topic = topic || '~' || ?4 WHERE partition = ?1 AND topic = ?2 AND \"offset\" >= ?3",
+        )
+        .bind(accepted.partition)
+        .bind(&accepted.topic)
+        .bind(accepted.next)
+        .bind((accepted.epoch + 1).to_string())
+        .execute(&mut *transaction)
+        .await?;
+    }
     transaction.commit().await?;
     Ok(true)
 }
