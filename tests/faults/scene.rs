@@ -84,6 +84,7 @@ impl Scene {
         Options {
             bootstrap_servers: self.broker.address(),
             group: "headroom".to_owned(),
+            group_instance_id: None,
             properties: BTreeMap::new(),
             usage_topic: TOPICS[0].to_owned(),
             assignments_topic: TOPICS[1].to_owned(),
