@@ -21,7 +21,7 @@ use tracing::{info, warn};
 
 use super::batch::{Batch, Input};
 use super::partition::{Context, Partition};
-use super::task::{Shared, Tools, Work, work};
+use super::task::{Shared, Ticket, Tools, Work, work_guarded};
 use crate::events::Record;
 use crate::failpoint;
 use crate::store::{Gaps, Offsets};
@@ -75,6 +75,8 @@ struct Slot {
     queue: mpsc::Sender<Work>,
     task: JoinHandle<Option<Partition>>,
     open: Batch,
+    /// While there are records in it.
+    ticket: Option<Ticket>,
     given: [i64; 2],
     /// Reference facts come first after a start: usage waits until they are read to here.
     facts_until: Option<i64>,
@@ -127,12 +129,12 @@ impl Intake {
         let shared = Arc::new(Shared::new(&owned));
         self.stop_at_known_gaps(&shared, gaps, Offsets { usage, assignments });
         let (queue, waiting) = mpsc::channel(4);
-        let task = self.runtime.spawn(work(owned, waiting, shared.clone(), self.tools.clone()));
+        let task = self.runtime.spawn(work_guarded(owned, waiting, shared.clone(), self.tools.clone()));
         let watched = Watched { shared, queue: queue.downgrade(), ends: Arc::default() };
         lock(&self.owned).insert(partition, watched.clone());
         let open = Batch::new(partition);
         let (given, told) = ([usage, assignments], Offsets { usage, assignments });
-        self.slots.insert(partition, Slot { watched, queue, task, open, given, facts_until: None, told });
+        self.slots.insert(partition, Slot { watched, queue, task, open, ticket: None, given, facts_until: None, told });
         Ok(Start { partition, usage, assignments })
     }
 
@@ -191,9 +193,6 @@ impl Intake {
             .filter_map(|partition| {
                 let slot = self.slots.remove(partition)?;
                 lock(&self.owned).remove(partition);
-                if !slot.open.is_empty() {
-                    self.tools.batches.fetch_sub(1, Ordering::AcqRel);
-                }
                 Some((*partition, slot.task))
             })
             .collect();
@@ -254,7 +253,7 @@ impl Sink for Intake {
     fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) {
         let Some(slot) = self.slots.get_mut(&message.partition()) else { return };
         if slot.open.is_empty() {
-            self.tools.batches.fetch_add(1, Ordering::AcqRel);
+            slot.ticket = Some(Ticket::take(&self.tools.batches));
             slot.open = self.tools.spares.take(message.partition());
         }
         let input = match input {
@@ -303,13 +302,13 @@ impl Sink for Intake {
             let in_hand = slot.watched.shared.in_hand();
             // One batch waits behind the one in hand, so that a busy task never idles; it waits until it is full.
             if in_hand == 0 || (full && in_hand == 1) {
-                match hand_over(&slot.queue, &slot.watched.shared, &mut slot.open) {
+                match hand_over(&slot.queue, &slot.watched.shared, &mut slot.open, &mut slot.ticket) {
                     // A full queue takes it in a later round.
                     Ok(()) | Err(TrySendError::Full(())) => {}
                     Err(TrySendError::Closed(())) => {
                         // The task has ended by an error; whoever takes the partition reads these records again.
                         slot.open = Batch::new(slot.watched.shared.partition);
-                        self.tools.batches.fetch_sub(1, Ordering::AcqRel);
+                        slot.ticket = None;
                     }
                 }
             }
@@ -331,10 +330,15 @@ impl Sink for Intake {
 
 /// Hands the open batch to its task, or leaves it as it is: tidings of bill runs and repairs go by the same queue, and a
 /// task that is busy for seconds lets them fill it.
-fn hand_over(queue: &mpsc::Sender<Work>, shared: &Shared, open: &mut Batch) -> Result<(), TrySendError<()>> {
+fn hand_over(
+    queue: &mpsc::Sender<Work>,
+    shared: &Shared,
+    open: &mut Batch,
+    ticket: &mut Option<Ticket>,
+) -> Result<(), TrySendError<()>> {
     let place = queue.try_reserve()?;
     shared.hand_over();
-    place.send(Work::Batch(Box::new(std::mem::replace(open, Batch::new(shared.partition)))));
+    place.send(Work::Batch(Box::new(std::mem::replace(open, Batch::new(shared.partition))), ticket.take()));
     Ok(())
 }
 
@@ -364,14 +368,14 @@ mod tests {
         open.push(Input::Usage, 7, &record, &rules);
         let tidings = || Work::BillRuns(Arc::new(Vec::<BillRunRow>::new()));
         while queue.try_send(tidings()).is_ok() {}
-        assert_eq!(hand_over(&queue, &shared, &mut open), Err(TrySendError::Full(())));
+        assert_eq!(hand_over(&queue, &shared, &mut open, &mut None), Err(TrySendError::Full(())));
         assert_eq!((open.len(), shared.in_hand()), (1, 0), "the batch is not lost");
         assert!(matches!(waiting.try_recv(), Ok(Work::BillRuns(_))));
-        assert_eq!(hand_over(&queue, &shared, &mut open), Ok(()));
+        assert_eq!(hand_over(&queue, &shared, &mut open, &mut None), Ok(()));
         assert_eq!((open.len(), shared.in_hand()), (0, 1));
         assert!(matches!(waiting.try_recv(), Ok(Work::BillRuns(_))));
-        assert!(matches!(waiting.try_recv(), Ok(Work::Batch(batch)) if batch.len() == 1));
+        assert!(matches!(waiting.try_recv(), Ok(Work::Batch(batch, _)) if batch.len() == 1));
         drop(waiting);
-        assert_eq!(hand_over(&queue, &shared, &mut open), Err(TrySendError::Closed(())));
+        assert_eq!(hand_over(&queue, &shared, &mut open, &mut None), Err(TrySendError::Closed(())));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Instant as Clock;
 
 use tokio::sync::mpsc::error::TryRecvError;
 use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinSet;
 use tracing::warn;
 
 use super::batch::{Batch, Input};
@@ -121,10 +122,27 @@ impl Shared {
     }
 }
 
+/// Stands for one of the batches that may exist, for as long as the batch does, however it ends.
+pub(super) struct Ticket(Arc<AtomicUsize>);
+
+impl Ticket {
+    /// Another batch.
+    pub(super) fn take(batches: &Arc<AtomicUsize>) -> Ticket {
+        batches.fetch_add(1, Ordering::AcqRel);
+        Ticket(batches.clone())
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
 /// What a partition's task is given to do.
 pub(super) enum Work {
     /// Records, to be committed together.
-    Batch(Box<Batch>),
+    Batch(Box<Batch>, Option<Ticket>),
     /// The bill runs of all home partitions; those that are news are applied.
     BillRuns(Arc<Vec<BillRunRow>>),
     /// A repair that was asked for.
@@ -158,21 +176,51 @@ pub(super) struct Tools {
     pub(super) control: Control,
 }
 
+/// [`work`], and what it means when that panics. It takes the process down, else nobody would read the partition any more;
+/// but a worker that lost its partition and does not know it yet may read what contradicts what it has in memory. It can
+/// commit nothing of it, and leaves the group like any other that is fenced.
+pub(super) async fn work_guarded(
+    partition: Partition,
+    queue: mpsc::Receiver<Work>,
+    shared: Arc<Shared>,
+    tools: Tools,
+) -> Option<Partition> {
+    let (context, number, epoch) = (partition.context.clone(), partition.number(), partition.epoch);
+    // Ends with this task, and not beside it.
+    let mut inner = JoinSet::new();
+    inner.spawn(work(partition, queue, shared, tools.clone()));
+    let panic = match inner.join_next().await? {
+        Ok(rested) => return rested,
+        Err(panic) => panic,
+    };
+    let panicked = format!("partition {number}: its task panicked; the lines above say where: {panic}");
+    let end = match context.patiently(|| context.store.progress()).await {
+        Ok(progress) if progress.iter().any(|row| row.partition == number && row.epoch != epoch) => {
+            warn!("{panicked}; it has another owner, so the group is joined again");
+            TaskEnd::Rejoin
+        }
+        Ok(_) => TaskEnd::Fatal(panicked),
+        Err(error) => TaskEnd::Fatal(format!("{panicked}; {error}")),
+    };
+    // Nobody listens only while the whole worker ends.
+    let _ = tools.ended.send(end);
+    None
+}
+
 /// A partition's task: works until its channel closes, then gives the partition back, with what it knows.
-pub(super) async fn work(
+async fn work(
     mut partition: Partition,
     mut queue: mpsc::Receiver<Work>,
     shared: Arc<Shared>,
     tools: Tools,
 ) -> Option<Partition> {
-    let _watching = PanicWatch { partition: shared.partition, ended: tools.ended.clone() };
     loop {
         // Rows of a closing bill run are stored, and customers behind catch up, when there is nothing else to do and
         // after each batch.
         let is_busy = partition.is_storing() || partition.can_catch_up();
         let next = if is_busy { queue.try_recv().map(Some) } else { Ok(queue.recv().await) };
         match next {
-            Ok(Some(Work::Batch(batch))) => {
+            Ok(Some(Work::Batch(batch, ticket))) => {
                 let mut applied = Some(());
                 for mut part in batch.apart(&partition.context.rules) {
                     applied = apply(&mut partition, &mut part, &shared, &tools).await;
@@ -181,7 +229,7 @@ pub(super) async fn work(
                     }
                     tools.spares.give(part);
                 }
-                tools.batches.fetch_sub(1, Ordering::AcqRel);
+                drop(ticket);
                 shared.in_hand.fetch_sub(1, Ordering::AcqRel);
                 tools.control.wake();
                 applied?;
@@ -215,22 +263,6 @@ pub(super) async fn work(
         }
     }
     Some(partition)
-}
-
-/// Takes the process down when its partition's task panics: else nobody would read the partition any more.
-struct PanicWatch {
-    partition: i32,
-    ended: mpsc::UnboundedSender<TaskEnd>,
-}
-
-impl Drop for PanicWatch {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let line = format!("partition {}: its task panicked; the lines above say where", self.partition);
-            // Nobody listens only while the whole worker ends.
-            let _ = self.ended.send(TaskEnd::Fatal(line));
-        }
-    }
 }
 
 /// Lets a customer behind catch up for a pause; `None` when that failed and the task must end.

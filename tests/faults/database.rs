@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Connection as _};
+use sqlx::{AssertSqlSafe, Connection as _, Row as _};
 use tokio::runtime::Runtime;
 
 use crate::broker::free_port;
@@ -15,6 +15,8 @@ use crate::wait::{patience, until};
 /// The database; it dies with this.
 pub(crate) struct Database {
     folder: PathBuf,
+    /// The folder within it that has its data.
+    data: &'static str,
     port: u16,
     child: Child,
     runtime: Runtime,
@@ -69,9 +71,9 @@ impl Database {
     }
 
     fn run(folder: PathBuf, port: u16) -> Database {
-        let child = spawn(&folder, port);
+        let child = spawn(&folder, "db", port);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let mut database = Database { folder, port, child, runtime, connection: None };
+        let mut database = Database { folder, data: "db", port, child, runtime, connection: None };
         database.await_up();
         database
     }
@@ -90,17 +92,57 @@ impl Database {
         let children = children(self.child.id());
         self.child.kill().unwrap();
         self.child.wait().unwrap();
-        for child in children {
-            // Those that are gone already say so.
-            let _ = Command::new("kill").args(["-KILL", &child.to_string()]).stderr(Stdio::null()).status();
-        }
+        kill(&children);
         self.connection = None;
     }
 
     /// Starts it again after a kill; it answers then.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(&self.folder, self.port);
+        self.child = spawn(&self.folder, self.data, self.port);
         self.await_up();
+    }
+
+    /// Copies it while it runs, as it is now; with `replica`, as a standby that streams from it.
+    pub(crate) fn copy(&self, name: &'static str, replica: bool) {
+        let mut copying = command("pg_basebackup");
+        copying.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "headroom"]);
+        copying.args(["-X", "stream", "-c", "fast", "--no-sync", "-D"]).arg(self.folder.join(name));
+        if replica {
+            copying.arg("-R");
+        }
+        assert!(copying.status().unwrap().success(), "the copy is made");
+    }
+
+    /// Has a standby stream up to now, then ends it, so that it has nothing that comes later.
+    pub(crate) fn stream_once(&mut self, replica: &'static str) {
+        let now: String = self.rows("SELECT pg_current_wal_lsn()::text")[0].get(0);
+        let port = free_port();
+        let mut child = spawn(&self.folder, replica, port);
+        let url = format!("postgres://headroom@127.0.0.1:{port}/headroom");
+        let reached = format!("SELECT pg_last_wal_replay_lsn() >= '{now}'::pg_lsn");
+        let runtime = &self.runtime;
+        until("the standby is where the primary was", patience(), || {
+            runtime.block_on(async {
+                let mut standby = PgConnection::connect(&url).await.ok()?;
+                let row = sqlx::query(AssertSqlSafe(reached.clone())).fetch_one(&mut standby).await.ok()?;
+                row.try_get::<bool, _>(0).ok()
+            }) == Some(true)
+        });
+        let children = children(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        kill(&children);
+    }
+
+    /// After a kill: a copy takes its place, at the same address. A standby is promoted.
+    pub(crate) fn replace(&mut self, copy: &'static str) {
+        self.data = copy;
+        self.restart();
+        if self.rows("SELECT pg_is_in_recovery()")[0].get(0) {
+            let data = self.folder.join(self.data);
+            let promoted = command("pg_ctl").args(["promote", "-w", "-D"]).arg(data).stdout(Stdio::null()).status();
+            assert!(promoted.unwrap().success(), "the standby is promoted");
+        }
     }
 
     fn await_up(&mut self) {
@@ -135,11 +177,11 @@ fn own(folder: &Path) {
     }
 }
 
-fn spawn(folder: &Path, port: u16) -> Child {
+fn spawn(folder: &Path, data: &str, port: u16) -> Child {
     let log = File::options().create(true).append(true).open(folder.join("log")).unwrap();
     command("postgres")
         .arg("-D")
-        .arg(folder.join("db"))
+        .arg(folder.join(data))
         .args(["-c", "listen_addresses=127.0.0.1", "-c", &format!("port={port}")])
         .args(["-c", &format!("unix_socket_directories={}", folder.display())])
         // Processes are killed here, never the machine: what was written is there without being forced to disk.
@@ -154,6 +196,13 @@ fn spawn(folder: &Path, port: u16) -> Child {
 fn children(parent: u32) -> Vec<u32> {
     let tasks = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
     tasks.split_whitespace().filter_map(|pid| pid.parse().ok()).collect()
+}
+
+fn kill(processes: &[u32]) {
+    for process in processes {
+        // Those that are gone already say so.
+        let _ = Command::new("kill").args(["-KILL", &process.to_string()]).stderr(Stdio::null()).status();
+    }
 }
 
 impl Drop for Database {

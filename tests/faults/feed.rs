@@ -144,7 +144,7 @@ impl Sender {
 
     fn send(&mut self, saying: Saying) {
         let Saying { fact, record } = saying;
-        let input = usize::from(!record.is_usage);
+        let input = usize::from(!fact.is_usage());
         let partition = Partitioner::Murmur2.partition(&record.key, PARTITIONS);
         let number = self.sent.len().to_string();
         let mut headers = OwnedHeaders::new().insert(Header { key: NUMBER, value: Some(&number) });

@@ -29,6 +29,7 @@ mod dice;
 mod feed;
 mod fleet;
 mod report;
+mod restore;
 mod runs;
 mod scene;
 mod schedule;
@@ -37,6 +38,7 @@ mod world;
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
+use std::path::PathBuf;
 use std::time::Instant;
 
 use dice::Dice;
@@ -82,14 +84,19 @@ fn nothing_is_lost_or_doubled_whatever_dies() {
     assert_eq!(found, 0, "things that are not as they must be, with SEED={seed}");
 }
 
-/// Does some faults to a deployment, and checks what came of it.
-fn play(world: World, rate: u64, faults: &[Fault]) -> Part {
-    let begun = Instant::now();
-    // Kept when something fails: the logs tell why.
+/// A folder for a deployment. It is kept when something fails: the logs tell why.
+fn folder() -> PathBuf {
     let folder = tempfile::Builder::new().prefix("headroom-faults-").tempdir().unwrap().keep();
     // PostgreSQL may run as another user and must find its way in.
     fs::set_permissions(&folder, Permissions::from_mode(0o755)).unwrap();
     println!("  its logs are in {}", folder.display());
+    folder
+}
+
+/// Does some faults to a deployment, and checks what came of it.
+fn play(world: World, rate: u64, faults: &[Fault]) -> Part {
+    let begun = Instant::now();
+    let folder = folder();
     let mut scene = Scene::start(&folder, world, rate);
     let mut part = Part::new(faults.len());
     for (number, fault) in (1..).zip(faults) {
@@ -102,7 +109,7 @@ fn play(world: World, rate: u64, faults: &[Fault]) -> Part {
         part.add(fault.kind(), recovery);
     }
     let sent = scene.end();
-    part.checked(check::check(&mut scene, &sent), scene.fleet.ended.clone());
+    part.checked(check::check(&mut scene, &sent, true), scene.fleet.ended.clone());
     println!("{:6.1} s  {}", begun.elapsed().as_secs_f32(), part.sum());
     if part.is_clean() {
         drop(scene);

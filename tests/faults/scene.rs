@@ -28,7 +28,7 @@ pub(crate) struct Scene {
     pub(crate) broker: Broker,
     pub(crate) database: Database,
     pub(crate) fleet: Fleet,
-    feed: Option<Feed>,
+    pub(crate) feed: Option<Feed>,
     /// A worker that comes and goes; down between storms.
     flapping: Seat,
 }
@@ -84,6 +84,7 @@ impl Scene {
         Options {
             bootstrap_servers: self.broker.address(),
             group: "headroom".to_owned(),
+            group_instance_id: None,
             properties: BTreeMap::new(),
             usage_topic: TOPICS[0].to_owned(),
             assignments_topic: TOPICS[1].to_owned(),
@@ -119,12 +120,14 @@ impl Scene {
     }
 
     /// Waits until all that Kafka has by now is applied and its alerts are published.
-    fn settle(&mut self, what: &str, begun: Instant) -> Recovery {
+    pub(crate) fn settle(&mut self, what: &str, begun: Instant) -> Recovery {
         // Something new must come too, so that more than what was there before the fault is asked for.
         let count = |sent: &[Vec<i64>; 2]| sent.iter().flatten().sum::<i64>();
         let mut sent = self.feed.as_ref().expect("it runs").counts();
         let least = count(&sent) + 100;
         self.wait("Kafka takes records again", |scene| {
+            // The feed waits for those that are behind, so it must be told.
+            scene.applied(&sent);
             sent = scene.feed.as_ref().expect("it runs").counts();
             count(&sent) >= least
         });
@@ -136,7 +139,7 @@ impl Scene {
         Recovery { balances, alerts: begun.elapsed().as_secs_f32() }
     }
 
-    fn wait(&mut self, what: &str, mut so: impl FnMut(&mut Scene) -> bool) {
+    pub(crate) fn wait(&mut self, what: &str, mut so: impl FnMut(&mut Scene) -> bool) {
         let begun = Instant::now();
         while !so(self) {
             assert!(begun.elapsed() < patience(), "waited in vain for {:?} until {what}", patience());
@@ -203,7 +206,7 @@ impl Scene {
     }
 
     /// Those with a role, but for the one that comes and goes.
-    fn steady(&self, role: &str) -> Vec<Seat> {
+    pub(crate) fn steady(&self, role: &str) -> Vec<Seat> {
         self.fleet.with(role).into_iter().filter(|seat| *seat != self.flapping).collect()
     }
 
