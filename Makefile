@@ -1,6 +1,7 @@
 # What people and CI run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check deny config-check laws bench-e2e bench-memory real bench-http schemathesis services services-down
+.PHONY: help demo test chaos check deny config-check laws real bench bench-e2e bench-http bench-late bench-memory schemathesis \
+        services services-down
 SHELL := /bin/bash
 
 # The real records and what must come of them, for `make real`.
@@ -34,6 +35,14 @@ chaos: ## Faults over a running deployment: make chaos FAULTS=1000 SEED=7 STATE=
 
 laws: ## The laws over many histories: make laws CASES=100000
 	CASES=$(CASES) cargo test --release --locked --test laws -- --nocapture
+
+bench: ## Instructions per event by callgrind, against benches/baseline.md; BLESS=1 writes that anew
+	@command -v valgrind >/dev/null || apt-get install -y valgrind || { echo "bench: valgrind is not here, and apt-get cannot install it" >&2; exit 1; }
+	cargo bench --locked --profile dev --bench instructions
+
+bench-late: ## What late usage costs as a customer's month grows; MONTHS=2 leaves the longest out
+	scripts/services up
+	set -e; env="$$(scripts/services env)"; eval "$$env"; cargo bench --locked --bench late
 
 bench-e2e: ## What a running service costs: make bench-e2e ARGS='--events 1000000 late20'
 	cargo build --release --locked

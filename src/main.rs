@@ -7,10 +7,6 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-/// Records come and go by the thousand, on one thread and on another: the system's allocator takes a tenth longer.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     match cli::Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
