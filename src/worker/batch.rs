@@ -95,6 +95,8 @@ pub struct Batch {
     raw: Vec<u8>,
     headers: Vec<Headers>,
     next: [Option<i64>; 2],
+    /// Where the topics were read on from for it, where that is known.
+    from: Option<Offsets>,
 }
 
 impl Batch {
@@ -117,7 +119,18 @@ impl Batch {
         self.raw.clear();
         self.headers.clear();
         self.next = [None; 2];
+        self.from = None;
         self
+    }
+
+    /// Says where the topics are read on from.
+    pub(super) fn begin_at(&mut self, from: Offsets) {
+        self.from = Some(from);
+    }
+
+    /// Whether it follows what was read so far, so that no record between is lost; so does one that does not say.
+    pub(super) fn follows(&self, read: Offsets) -> bool {
+        self.from.is_none_or(|from| from == read)
     }
 
     /// Takes a record in.
@@ -503,6 +516,17 @@ mod tests {
         assert_eq!(next(&parts[1], Offsets { usage: 12, assignments: 0 }), Offsets { usage: 12, assignments: 4 });
         let letter = parts[3].dead_letter(0, "usage", parts[3].refused[0].1.clone());
         assert_eq!((letter.offset, letter.headers), (12, vec![("trace".to_owned(), Some(b"x".to_vec()))]));
+    }
+
+    #[test]
+    fn a_batch_follows_what_was_read_or_it_is_noticed() {
+        let read = Offsets { usage: 10, assignments: 4 };
+        let mut batch = Batch::new(0);
+        assert!(batch.follows(read));
+        batch.begin_at(read);
+        assert!(batch.follows(read));
+        assert!(!batch.follows(Offsets { usage: 9, ..read }));
+        assert!(batch.emptied(0).follows(Offsets::default()));
     }
 
     #[test]

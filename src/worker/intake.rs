@@ -255,6 +255,8 @@ impl Sink for Intake {
         if slot.open.is_empty() {
             slot.ticket = Some(Ticket::take(&self.tools.batches));
             slot.open = self.tools.spares.take(message.partition());
+            let [usage, assignments] = slot.given;
+            slot.open.begin_at(Offsets { usage, assignments });
         }
         let input = match input {
             stream::Input::Usage => Input::Usage,

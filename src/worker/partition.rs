@@ -177,6 +177,11 @@ impl Partition {
         self.trailing.values().fold(self.offsets, |first, trailing| first.earlier(trailing.row.offsets))
     }
 
+    /// The next offsets to read.
+    pub(super) fn read(&self) -> Offsets {
+        self.read
+    }
+
     /// The number of the last alert raised.
     pub fn outbox_number(&self) -> i64 {
         self.outbox_number

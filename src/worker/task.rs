@@ -221,6 +221,12 @@ async fn work(
         let next = if is_busy { queue.try_recv().map(Some) } else { Ok(queue.recv().await) };
         match next {
             Ok(Some(Work::Batch(batch, ticket))) => {
+                if !batch.follows(partition.read()) {
+                    // Never seen, and never to be silent: what lies between would be lost.
+                    warn!("partition {}: a batch does not follow the one before it", shared.partition);
+                    end(CommitError::Fenced(shared.partition), &shared, &tools);
+                    return None;
+                }
                 let mut applied = Some(());
                 for mut part in batch.apart(&partition.context.rules) {
                     applied = apply(&mut partition, &mut part, &shared, &tools).await;
