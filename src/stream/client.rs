@@ -47,6 +47,14 @@ fn without_details(reason: &str) -> &str {
     }
 }
 
+/// What to ask when a broker hangs up.
+const LISTENER: &str = "; is kafka.properties: security.protocol the listener's?";
+
+/// Whether it says that a broker hung up: it depends on who is first whether that shows when reading or when writing.
+fn hangs_up(reason: &str) -> bool {
+    reason.contains("Disconnected") || reason.contains("Send failed")
+}
+
 impl ClientContext for Complaints {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, line: &str) {
         // It warns of a consumer's property on a producer, and the other way round; the user's go to both.
@@ -55,10 +63,9 @@ impl ClientContext for Complaints {
             return;
         }
         // A broker that hangs up at once is told of in the log only.
-        if facility == "FAIL" && line.contains("Disconnected") && !self.refused() {
+        if facility == "FAIL" && hangs_up(line) && !self.refused() {
             let reason = line.split_once("]: ").map_or(line, |(_, reason)| reason);
-            let line = format!("{}; is kafka.properties: security.protocol the listener's?", without_details(reason));
-            *self.lock() = Some(Complaint { line, refused: false });
+            *self.lock() = Some(Complaint { line: format!("{}{LISTENER}", without_details(reason)), refused: false });
         }
         match level {
             RDKafkaLogLevel::Emerg | RDKafkaLogLevel::Alert | RDKafkaLogLevel::Critical | RDKafkaLogLevel::Error => {
@@ -85,7 +92,11 @@ impl ClientContext for Complaints {
                     Some(RDKafkaErrorCode::SSL) => Some("ssl.ca.location"),
                     _ => None,
                 };
-                let hint = look.map_or_else(String::new, |names| format!("; look at kafka.properties: {names}"));
+                let hint = match look {
+                    Some(names) => format!("; look at kafka.properties: {names}"),
+                    None if hangs_up(reason) => LISTENER.to_owned(),
+                    None => String::new(),
+                };
                 let line = format!("{}{hint}", without_details(reason));
                 *self.lock() = Some(Complaint { line, refused: look.is_some() });
             }
