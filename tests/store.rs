@@ -300,8 +300,18 @@ async fn a_gap_stays_until_it_is_accepted(scene: Scene) {
     // The topic was made again, and begins at 4.
     let offsets = Offsets { usage: 4, assignments: 0 };
     let gaps = Gaps { usage: false, assignments: true };
-    let accepted = AcceptedGap { partition: 1, epoch, offsets, gaps, topic: "u".to_owned(), next: 4 };
+    let accepted = AcceptedGap {
+        partition: 1,
+        epoch,
+        seen: Offsets { usage: 6, assignments: 0 },
+        offsets,
+        gaps,
+        topic: "u".to_owned(),
+        next: 4,
+    };
     assert!(!store.accept_gap(&AcceptedGap { epoch: epoch - 1, ..accepted.clone() }).await.unwrap());
+    let elsewhere = Offsets { usage: 2, assignments: 0 };
+    assert!(!store.accept_gap(&AcceptedGap { seen: elsewhere, ..accepted.clone() }).await.unwrap(), "it moved");
     assert!(store.accept_gap(&accepted).await.unwrap());
     assert!(!store.accept_gap(&accepted).await.unwrap(), "once");
     let fenced = store.commit(&commit(1, epoch, 4, 0..0)).await;
@@ -325,7 +335,15 @@ async fn a_gap_stays_until_it_is_accepted(scene: Scene) {
     store.commit(&Commit { behind: vec![behind(2)], ..commit(1, epoch + 2, 5, 0..0) }).await.unwrap();
     assert_eq!(store.progress().await.unwrap()[1].offsets.usage, 2, "from where on records are needed");
     let offsets = Offsets { usage: 3, assignments: 0 };
-    let accepted = AcceptedGap { partition: 1, epoch: epoch + 2, offsets, gaps, topic: "u".to_owned(), next: 3 };
+    let accepted = AcceptedGap {
+        partition: 1,
+        epoch: epoch + 2,
+        seen: Offsets { usage: 2, assignments: 0 },
+        offsets,
+        gaps,
+        topic: "u".to_owned(),
+        next: 3,
+    };
     assert!(store.accept_gap(&accepted).await.unwrap());
     let taken = store.take(1).await.unwrap();
     assert_eq!((taken.offsets.usage, taken.behind), (6, vec![behind(3)]));

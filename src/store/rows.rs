@@ -105,6 +105,8 @@ pub struct AcceptedGap {
     pub partition: i32,
     /// The epoch at which it was looked at.
     pub epoch: i64,
+    /// Where the partition pair stood then.
+    pub seen: Offsets,
     /// Where to go on.
     pub offsets: Offsets,
     /// The gaps that stay.

@@ -33,7 +33,7 @@ pub(super) struct Origin {
     key_length: u32,
     absent: (bool, bool),
     headers: u32,
-    /// Whom it is about; `None` for one that was refused, and for a bill run.
+    /// Whom it is about; `None` for a bill run. Of one that was refused, the customer that its key names.
     customer: Option<i64>,
 }
 
@@ -97,6 +97,8 @@ pub struct Batch {
     next: [Option<i64>; 2],
     /// Where the topics were read on from for it, where that is known.
     from: Option<Offsets>,
+    /// Whether its records were judged already.
+    is_begun: bool,
 }
 
 impl Batch {
@@ -120,6 +122,7 @@ impl Batch {
         self.headers.clear();
         self.next = [None; 2];
         self.from = None;
+        self.is_begun = false;
         self
     }
 
@@ -146,7 +149,10 @@ impl Batch {
         };
         match taken {
             Ok(customer) => self.origins[origin as usize].customer = customer,
-            Err(refusal) => self.refused.push((origin, refusal)),
+            Err(refusal) => {
+                self.origins[origin as usize].customer = record.key.and_then(customer_of);
+                self.refused.push((origin, refusal));
+            }
         }
     }
 
@@ -154,6 +160,16 @@ impl Batch {
     pub fn push_bill_run(&mut self, row: &BillRunRow) {
         let fact = RunFact { version: row.version, run: row.run, closings: Some(row.closings) };
         self.bill_runs.push(BatchBillRun { fact, origin: None });
+    }
+
+    /// Whether its records were judged already, which takes some of them out of it.
+    pub(super) fn is_begun(&self) -> bool {
+        self.is_begun
+    }
+
+    /// Notes that its records are judged now.
+    pub(super) fn begin(&mut self) {
+        self.is_begun = true;
     }
 
     /// Whether it brings a fact about a bill run, by the topic or not.
@@ -451,6 +467,11 @@ fn same_headers<'a>(known: &Headers, mut headers: impl Iterator<Item = (&'a str,
             _ => return false,
         }
     }
+}
+
+/// The customer that a key names (`domain.md section 2`).
+fn customer_of(key: &[u8]) -> Option<i64> {
+    std::str::from_utf8(key).ok()?.parse().ok()
 }
 
 /// The end of a buffer that a batch's limits keep small.

@@ -72,7 +72,10 @@ impl Partition {
     /// The customer behind whose turn it is, if there is something to do for one.
     fn next_trailing(&self) -> Option<i64> {
         let under_way = self.trailing.iter().find(|(_, trailing)| trailing.course.is_some());
-        let waits = |(_, trailing): &(&i64, &Trailing)| !trailing.parked.is_empty() || self.all_is_read();
+        // An unfinished fold is ended even before its records are read again: others may come to what it left.
+        let waits = |(_, trailing): &(&i64, &Trailing)| {
+            !trailing.parked.is_empty() || trailing.row.unfinished.is_some() || self.all_is_read()
+        };
         under_way.or_else(|| self.trailing.iter().find(waits)).map(|(customer, _)| *customer)
     }
 
@@ -98,15 +101,20 @@ impl Partition {
             parked.push(&mut trailing.parked);
         }
         let records = all.records();
-        let mut batches = vec![batch];
-        batches.append(&mut parked);
         let offsets = self.offsets;
-        all.divide(&self.context.rules, &mut batches, |at| {
+        let choose = |at: usize| {
             let (input, offset, customer) = records[at];
             let place = customer.and_then(|customer| customers.binary_search(&customer).ok());
             let (place, first) = place.map_or((0, offsets), |place| (place + 1, from[place]));
             (offset >= input.of(first)).then_some(place)
-        });
+        };
+        if !all.is_begun() && (0..records.len()).all(|at| choose(at) == Some(0)) {
+            *batch = all;
+            return;
+        }
+        let mut batches = vec![batch];
+        batches.append(&mut parked);
+        all.divide(&self.context.rules, &mut batches, choose);
     }
 
     /// The customers behind that no store knows of yet.
@@ -213,7 +221,7 @@ impl Partition {
         let Course { mut batch, mut prepared, replay } = course;
         let commit = &mut prepared.draft.commit;
         commit.usage_changes.extend(replay.into_iter().flat_map(|replay| replay.changes));
-        let later = trailing.parked.first(self.read);
+        let later = trailing.parked.first(self.read).later(trailing.row.offsets);
         let is_behind = !trailing.parked.is_empty() || !self.all_is_read();
         let customer = trailing.row.customer;
         if is_behind {

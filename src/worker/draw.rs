@@ -76,10 +76,6 @@ impl Partition {
             if self.draw_fast(batch, account, &share, draft, tail)? {
                 continue;
             }
-            if !long.is_empty() {
-                long.push(customer);
-                continue;
-            }
             let Some(mut replay) = self.begin_replay(batch, account, &share, None, draft, tail)? else { continue };
             let pace = Pace { until, changes: usize::MAX };
             if self.replay(&mut replay, batch, account, &share, draft, tail, pace).await? {

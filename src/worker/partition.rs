@@ -238,6 +238,7 @@ impl Partition {
 
     /// Judges a batch. `behind` is the customer whose records it holds, when that is one behind.
     pub(super) async fn prepare(&mut self, batch: &mut Batch, behind: Option<i64>) -> Result<Prepared, CommitError> {
+        batch.begin();
         let mut draft = Draft::default();
         for (origin, refusal) in std::mem::take(&mut batch.refused) {
             self.refuse(batch, origin, refusal, &mut draft);

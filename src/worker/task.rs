@@ -292,6 +292,10 @@ async fn catch_up(partition: &mut Partition, shared: &Shared, tools: &Tools) -> 
 
 /// Counts what a commit applied, and tells who waits for it.
 fn committed(partition: &Partition, batch: &Batch, applied: &Applied, began: Clock, tools: &Tools) {
+    if batch.is_empty() {
+        // All of it waits with customers behind, or was applied before.
+        return;
+    }
     tools.metrics.committed(batch, applied, began.elapsed(), (partition.context.now)());
     if applied.alerts > 0 {
         tools.raised.notify_one();

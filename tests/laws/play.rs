@@ -254,8 +254,13 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
         let chunks: Vec<Vec<usize>> = again.chunk_by(|a, b| !is_run(a) && !is_run(b)).map(<[usize]>::to_vec).collect();
         for records in chunks {
             let mut batch = self.stage.read(self.history, &records);
+            let epoch = self.partition.epoch();
             while self.partition.must_catch_up(&batch) {
                 self.catch_up()?;
+            }
+            if self.partition.epoch() != epoch {
+                // Taken again meanwhile, and all was read again then.
+                return Ok(());
             }
             let before = self.stage.memory.rows().clone();
             self.apply(&mut batch)?;

@@ -71,9 +71,12 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
         if !yes {
             return Ok(print(&format!("{position}; --yes lets it go on at {next}. Nothing was done"))?);
         }
-        let accepted = AcceptedGap { partition, epoch: progress.epoch, offsets, gaps, topic, next };
+        let accepted =
+            AcceptedGap { partition, epoch: progress.epoch, seen: progress.offsets, offsets, gaps, topic, next };
         if !both.store.accept_gap(&accepted).await.map_err(anyhow::Error::from)? {
-            let line = format!("partition {partition} was taken by a worker just now, so nothing was done; try again");
+            let line = format!(
+                "partition {partition} was taken by a worker or moved just now, so nothing was done; try again"
+            );
             return Err(Failure::Failed(anyhow!(line)));
         }
         Ok(print(&format!("{position}; accepted: it goes on at {next}"))?)

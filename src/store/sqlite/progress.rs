@@ -45,12 +45,15 @@ pub(super) async fn note_gaps(pool: &SqlitePool, partition: i32, epoch: i64, gap
 }
 
 pub(super) async fn accept_gap(pool: &SqlitePool, accepted: &AcceptedGap) -> Result<bool, Error> {
-    let mut transaction = pool.begin().await?;
+    let mut transaction = pool.begin_with("BEGIN IMMEDIATE").await?;
     let row = sqlx::query("SELECT * FROM progress WHERE partition = ?1").bind(accepted.partition);
     let Some(row) = row.fetch_optional(&mut *transaction).await? else { return Ok(false) };
     let own = progress_of(&row)?.offsets;
     let mut behind = behind::read(&mut transaction, accepted.partition).await?;
     let first = behind.iter().fold(own, |first, behind| first.earlier(behind.offsets));
+    if first != accepted.seen {
+        return Ok(false);
+    }
     let offsets = own.over_gap(first, accepted.offsets);
     let moved = sqlx::query(
         "UPDATE progress SET epoch = epoch + 1, usage_offset = ?3, assignments_offset = ?4, usage_gap = ?5, \
