@@ -171,15 +171,17 @@ impl Lines {
         }
     }
 
-    /// Forgets the last usage of those of these lines, which are sorted, that have it at `from` or later: it is about to
-    /// be counted again, in order, but for what ceases to count. No other line is changed by the replay.
+    /// Forgets the last usage of those of these lines, which are sorted, that have it at `from` or later, or that are not
+    /// sure of it: it is about to be counted again, in order, but for what ceases to count, or to be looked for. No other
+    /// line is changed by the replay.
     pub(super) fn begin_replay(&mut self, from: Position, lines: &[i64]) {
         let changed = |line: &&mut Line| line.row.fact.is_none() && lines.binary_search(&line.row.upi).is_ok();
         for line in self.lines.iter_mut().filter(changed) {
             line.touch();
             line.replayed = Some((line.row.last_usage, line.exact));
             self.touched = true;
-            if line.row.last_usage.is_some_and(|last| last.position >= from) {
+            // One that is not exact may have been reversed: only its site and product were those of the last.
+            if line.row.last_usage.is_some_and(|last| !line.exact || last.position >= from) {
                 line.row.last_usage = None;
             }
         }
@@ -240,5 +242,28 @@ impl Lines {
             }
             true
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(micros: i64) -> Position {
+        Position::first_at(Instant::from_micros(micros))
+    }
+
+    /// A store knows a line's first usage, since the second left site and product alone, and then the first was reversed
+    /// without a write. What it knows must not outlive the second.
+    #[test]
+    fn a_last_usage_that_may_be_reversed_itself_is_not_relied_upon() {
+        let last_usage = Some(LastUsage { position: at(1), site: 2, product: 2 });
+        let mut lines = Lines::restore(vec![LineRow { upi: 3, fact: None, last_usage }]);
+        lines.begin_replay(at(2), &[3]);
+        assert!(!lines.can_end_replay(at(2)));
+        assert_eq!(lines.to_find(), [3]);
+        let mut changes = Changes::default();
+        lines.finish(1, &mut changes);
+        assert_eq!(changes.removed_lines, [(1, 3)]);
     }
 }
