@@ -129,7 +129,7 @@ CREATE TABLE standing_row (
   after_micros               bigint,         -- where the row before it ends; null for the first
   billing_cycle_id           bigint NOT NULL,
   site_id                    bigint,
-  usage_product_id           bigint,
+  usage_product_id           bigint,         -- null also where all plans that cover the line are for every product
   contract_owner_id          bigint,
   partition                  int NOT NULL,
   PRIMARY KEY (partition, customer_id, usage_product_inventory_id, from_micros)

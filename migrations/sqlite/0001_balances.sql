@@ -128,7 +128,7 @@ CREATE TABLE standing_row (
   after_micros               INTEGER,         -- where the row before it ends; null for the first
   billing_cycle_id           INTEGER NOT NULL,
   site_id                    INTEGER,
-  usage_product_id           INTEGER,
+  usage_product_id           INTEGER,         -- null also where all plans that cover the line are for every product
   contract_owner_id          INTEGER,
   partition                  INTEGER NOT NULL,
   PRIMARY KEY (partition, customer_id, usage_product_inventory_id, from_micros)

@@ -144,7 +144,7 @@ pub struct StandingRow {
     pub after: Option<Instant>,
     /// The line's site, if that is known.
     pub site: Option<i64>,
-    /// Its product, if that is known.
+    /// Its product, if that is known and a plan that covers the line is for one product.
     pub product: Option<i64>,
     /// The billing cycle of its customer.
     pub cycle: i64,

@@ -82,6 +82,10 @@ impl Account {
         };
         let cycle = fact.map_or(0, |fact| fact.billing_cycle);
         let contract_owner = fact.and_then(|fact| fact.contract_owner);
+        // Which product a line has decides nothing while every plan is for all of them, and then it is not kept: usage may
+        // change it often.
+        let decides = covering.iter().any(|assignment| assignment.plan.product.is_some());
+        let product = product.filter(|_| decides);
         let mut rows: Vec<StandingRow> = Vec::new();
         for (from, until) in spans(covering, product, calendar) {
             let after = rows.last().map(|row| row.until);
