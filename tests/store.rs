@@ -40,7 +40,7 @@ impl Scene {
         let name = format!("store-{}", Uuid::new_v4());
         let mut connection = sqlx::PgConnection::connect(&format!("{server}/postgres")).await.unwrap();
         let statement = format!("create database \"{name}\"");
-        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut connection).await.unwrap();
+        sqlx::raw_sql(&statement).execute(&mut connection).await.unwrap();
         Scene { url: format!("{server}/{name}"), _folder: None }
     }
 
@@ -66,7 +66,6 @@ impl Scene {
 
     async fn execute(&self, statement: &str) {
         use sqlx::Connection as _;
-        let statement = sqlx::AssertSqlSafe(statement.to_owned());
         if self.url.starts_with("sqlite") {
             let mut connection = sqlx::SqliteConnection::connect(&self.url).await.unwrap();
             sqlx::raw_sql(statement).execute(&mut connection).await.unwrap();

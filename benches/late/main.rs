@@ -78,7 +78,7 @@ impl Scene {
             .map_err(|_| "HEADROOM_TEST_POSTGRES is not set: make bench-late starts a server and sets it")?;
         let name = format!("bench_late_{}", std::process::id());
         let mut connection = sqlx::PgConnection::connect(&format!("{server}/postgres")).await?;
-        sqlx::raw_sql(sqlx::AssertSqlSafe(format!("CREATE DATABASE {name}"))).execute(&mut connection).await?;
+        sqlx::raw_sql(&format!("CREATE DATABASE {name}")).execute(&mut connection).await?;
         let store: Arc<dyn Store> = connect(&Options {
             url: format!("{server}/{name}"),
             read_url: None,

@@ -112,7 +112,7 @@ impl Deployment {
         tokio::runtime::Runtime::new().unwrap().block_on(async {
             let url = format!("{}/{database}", self.postgres);
             let mut connection = sqlx::PgConnection::connect(&url).await.unwrap();
-            sqlx::query(sqlx::AssertSqlSafe(statement.to_owned())).execute(&mut connection).await.unwrap();
+            sqlx::query(statement).execute(&mut connection).await.unwrap();
         });
     }
 }

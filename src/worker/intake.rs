@@ -1,7 +1,8 @@
 //! Between the consumer thread and the partitions' tasks: records become batches, batches find their task.
 //!
-//! A batch is handed over as soon as its task is idle, and grows while the task is at work: small under light load,
-//! large under backlog. No more than a fixed number of batches exist at a time, whatever the number of partitions, so
+//! A batch is handed over as soon as its task is idle, and grows while the task is at work: small under light load. Under
+//! backlog, when the topic is known to have records enough to fill it, an idle task waits for that: large batches cost far
+//! less for each record, and how late one record of many that are late anyway is does not matter. No more than a fixed number of batches exist at a time, whatever the number of partitions, so
 //! memory is bounded and batches stay large. A partition that may not take records has no room, and its records wait
 //! with librdkafka, which has limits of its own.
 
@@ -33,6 +34,8 @@ use crate::telemetry::metrics::PARTITIONS;
 const TAKE: Duration = Duration::from_secs(10);
 /// How long tasks may take to finish what they have in hand when their partitions are taken away.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long an idle task waits at most for a batch that is sure to become full.
+const FILLING: Duration = Duration::from_millis(100);
 
 /// Limits of batches.
 #[derive(Debug, Clone, Copy)]
@@ -75,6 +78,8 @@ struct Slot {
     queue: mpsc::Sender<Work>,
     task: JoinHandle<Option<Partition>>,
     open: Batch,
+    /// When the first record came into it.
+    opened: Instant,
     /// While there are records in it.
     ticket: Option<Ticket>,
     given: [i64; 2],
@@ -132,9 +137,18 @@ impl Intake {
         let task = self.runtime.spawn(work_guarded(owned, waiting, shared.clone(), self.tools.clone()));
         let watched = Watched { shared, queue: queue.downgrade(), ends: Arc::default() };
         lock(&self.owned).insert(partition, watched.clone());
-        let open = Batch::new(partition);
-        let (given, told) = ([usage, assignments], Offsets { usage, assignments });
-        self.slots.insert(partition, Slot { watched, queue, task, open, ticket: None, given, facts_until: None, told });
+        let slot = Slot {
+            watched,
+            queue,
+            task,
+            open: Batch::new(partition),
+            opened: Instant::now(),
+            ticket: None,
+            given: [usage, assignments],
+            facts_until: None,
+            told: Offsets { usage, assignments },
+        };
+        self.slots.insert(partition, slot);
         Ok(Start { partition, usage, assignments })
     }
 
@@ -179,6 +193,7 @@ impl Intake {
         };
         for end in ends {
             if let Some(slot) = self.slots.get_mut(&end.partition) {
+                slot.watched.shared.note_usage_end(end.usage);
                 let next = slot.given[Input::Assignments as usize];
                 slot.facts_until = Some(end.assignments).filter(|until| *until > next);
             }
@@ -255,6 +270,7 @@ impl Sink for Intake {
         if slot.open.is_empty() {
             slot.ticket = Some(Ticket::take(&self.tools.batches));
             slot.open = self.tools.spares.take(message.partition());
+            slot.opened = Instant::now();
             let [usage, assignments] = slot.given;
             slot.open.begin_at(Offsets { usage, assignments });
         }
@@ -301,9 +317,11 @@ impl Sink for Intake {
                 continue;
             }
             let full = slot.open.len() >= self.limits.records || slot.open.size() >= self.limits.bytes;
+            let to_come = slot.watched.shared.usage_to_come(slot.given[Input::Usage as usize]);
+            let will_be_full = slot.open.len() + to_come >= self.limits.records && slot.opened.elapsed() < FILLING;
             let in_hand = slot.watched.shared.in_hand();
             // One batch waits behind the one in hand, so that a busy task never idles; it waits until it is full.
-            if in_hand == 0 || (full && in_hand == 1) {
+            if (in_hand == 0 && !will_be_full) || (full && in_hand <= 1) {
                 match hand_over(&slot.queue, &slot.watched.shared, &mut slot.open, &mut slot.ticket) {
                     // A full queue takes it in a later round.
                     Ok(()) | Err(TrySendError::Full(())) => {}

@@ -29,6 +29,8 @@ pub(super) struct Shared {
     pub(super) epoch: i64,
     /// Ends of its topics that it has yet to come to.
     pub(super) ends: Arc<Ends>,
+    /// Where the usage topic ended when it was looked at last: up to there records are sure to come.
+    usage_end: AtomicI64,
     /// Why no more records are taken, if so.
     stop: Mutex<Option<Stop>>,
     /// Batches handed over that are not committed yet.
@@ -51,6 +53,7 @@ impl Shared {
             partition: partition.number(),
             epoch: partition.epoch(),
             ends: partition.ends.clone(),
+            usage_end: AtomicI64::new(offsets.usage),
             stop: Mutex::default(),
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
@@ -66,6 +69,16 @@ impl Shared {
     /// Why no more records are taken, if so.
     pub(super) fn stop(&self) -> MutexGuard<'_, Option<Stop>> {
         lock(&self.stop)
+    }
+
+    /// Notes where the usage topic ends.
+    pub(super) fn note_usage_end(&self, end: i64) {
+        self.usage_end.store(end, Ordering::Release);
+    }
+
+    /// How many offsets of usage lie between the next one given and where the topic ended when it was looked at last.
+    pub(super) fn usage_to_come(&self, given: i64) -> usize {
+        usize::try_from(self.usage_end.load(Ordering::Acquire) - given).unwrap_or(0)
     }
 
     /// How many batches the task has in hand.

@@ -181,6 +181,7 @@ impl Watch {
         let mut looks = Vec::new();
         for end in ends {
             let Some(one) = watched.get(&end.partition) else { continue };
+            one.shared.note_usage_end(end.usage);
             let committed = one.shared.committed();
             let reached = *lock(&one.ends);
             let lag = |input: Input, committed: i64, end: i64| {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{AssertSqlSafe, Connection as _, Row as _};
+use sqlx::{Connection as _, Row as _};
 use tokio::runtime::Runtime;
 
 use crate::broker::free_port;
@@ -124,7 +124,7 @@ impl Database {
         until("the standby is where the primary was", patience(), || {
             runtime.block_on(async {
                 let mut standby = PgConnection::connect(&url).await.ok()?;
-                let row = sqlx::query(AssertSqlSafe(reached.clone())).fetch_one(&mut standby).await.ok()?;
+                let row = sqlx::query(&reached).fetch_one(&mut standby).await.ok()?;
                 row.try_get::<bool, _>(0).ok()
             }) == Some(true)
         });
@@ -157,7 +157,7 @@ impl Database {
             Some(connection) => connection,
             None => self.runtime.block_on(PgConnection::connect(&url))?,
         };
-        let query = sqlx::query(AssertSqlSafe(query.to_owned()));
+        let query = sqlx::query(query);
         let rows = self.runtime.block_on(query.fetch_all(&mut connection))?;
         self.connection = Some(connection);
         Ok(rows)

@@ -35,8 +35,10 @@ fn a_slow_database_is_told_and_not_piled_up_on() {
     );
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let name = format!("slow-{}", uuid::Uuid::new_v4().simple());
-    let statement = sqlx::AssertSqlSafe(format!("create database \"{name}\""));
-    runtime.block_on(async { connected(&format!("{server}/postgres")).await.execute(statement).await }).unwrap();
+    let statement = format!("create database \"{name}\"");
+    runtime
+        .block_on(async { connected(&format!("{server}/postgres")).await.execute(statement.as_str()).await })
+        .unwrap();
     let url = format!("{server}/{name}");
     let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let headroom = |arguments: &[&str]| {

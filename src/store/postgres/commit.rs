@@ -347,11 +347,7 @@ async fn write_stored(connection: &mut PgConnection, commit: &Commit) -> Result<
     ] {
         if !runs.is_empty() {
             let statement = format!("DELETE FROM {table} WHERE partition = $1 AND bill_run_id = ANY($2)");
-            sqlx::query(sqlx::AssertSqlSafe(statement))
-                .bind(commit.partition)
-                .bind(runs)
-                .execute(&mut *connection)
-                .await?;
+            sqlx::query(&statement).bind(commit.partition).bind(runs).execute(&mut *connection).await?;
         }
     }
     if !commit.stored_rows.is_empty() {

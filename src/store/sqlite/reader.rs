@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use sqlx::sqlite::SqlitePool;
-use sqlx::{AssertSqlSafe, Error, Row, Sqlite, Transaction};
+use sqlx::{Error, Executor as _, Row, Sqlite, Transaction};
 
 use super::store_error;
 use crate::store::StoreError;
@@ -64,7 +64,7 @@ impl pages::Moment for Moment {
 
     async fn rows(&mut self, statement: String, numbers: usize, text: bool) -> Result<Vec<Cells>, StoreError> {
         let read = async {
-            let rows = sqlx::raw_sql(AssertSqlSafe(statement)).fetch_all(&mut *self.transaction).await?;
+            let rows = (&mut *self.transaction).fetch_all(statement.as_str()).await?;
             let cells = rows.iter().map(|row| {
                 Ok(Cells {
                     numbers: (0..numbers).map(|at| row.try_get(at)).collect::<Result<_, Error>>()?,
