@@ -33,8 +33,9 @@ chaos: ## Faults over a running deployment: make chaos FAULTS=1000 SEED=7 STATE=
 	scripts/services install
 	FAULTS=$(FAULTS) SEED=$(SEED) $(if $(STATE),STATE=$(abspath $(STATE))) nice cargo test --locked --features failpoints --test faults -- --nocapture
 
-laws: ## The laws over many histories: make laws CASES=100000
-	CASES=$(CASES) cargo test --release --locked --test laws -- --nocapture
+laws: ## The laws over many histories, one in 500 of them on the real stores: make laws CASES=100000
+	scripts/services up
+	set -e; env="$$(scripts/services env)"; eval "$$env"; CASES=$(CASES) cargo test --release --locked --test laws -- --nocapture
 
 bench: ## Instructions per event by callgrind, against benches/baseline.md; BLESS=1 writes that anew
 	@command -v valgrind >/dev/null || apt-get install -y valgrind || { echo "bench: valgrind is not here, and apt-get cannot install it" >&2; exit 1; }

@@ -1,17 +1,13 @@
 //! An Apache Kafka of the run's own, which can be killed and comes back with what it had.
 
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use crate::ports::free_port;
 use crate::wait::{patience, until};
-
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// The broker; it dies with this.
 pub(crate) struct Broker {

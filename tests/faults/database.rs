@@ -9,7 +9,7 @@ use sqlx::postgres::{PgConnection, PgRow};
 use sqlx::{Connection as _, Row as _};
 use tokio::runtime::Runtime;
 
-use crate::broker::free_port;
+use crate::ports::free_port;
 use crate::wait::{patience, until};
 
 /// The database; it dies with this.

@@ -28,6 +28,8 @@ mod database;
 mod dice;
 mod feed;
 mod fleet;
+#[path = "../support/ports.rs"]
+mod ports;
 mod report;
 mod restore;
 mod runs;

@@ -6,5 +6,7 @@ mod described;
 mod doors;
 mod generated;
 mod portal;
+#[path = "../support/ports.rs"]
+mod ports;
 mod reads;
 mod slow;

@@ -1,7 +1,7 @@
 //! A service with known balances, and what is asked of it.
 
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -106,8 +106,8 @@ pub(crate) fn run_beside(customer: i64) -> i64 {
     (40..).find(|run| lives(*run) == lives(customer)).unwrap()
 }
 
-fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+pub(crate) fn free_address() -> String {
+    format!("127.0.0.1:{}", crate::ports::free_port())
 }
 
 fn headroom(arguments: &[&str]) -> Command {

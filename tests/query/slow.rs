@@ -1,6 +1,5 @@
 //! A database that does not answer in time: quick refusals, and never more statements than connections.
 
-use std::net::TcpListener;
 use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
@@ -40,7 +39,7 @@ fn a_slow_database_is_told_and_not_piled_up_on() {
         .block_on(async { connected(&format!("{server}/postgres")).await.execute(statement.as_str()).await })
         .unwrap();
     let url = format!("{server}/{name}");
-    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = crate::portal::free_address();
     let headroom = |arguments: &[&str]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_headroom"));
         command.args(arguments).env_clear().env("HEADROOM_AUTH__HS256_SECRET", SECRET).env("HEADROOM_STORE__URL", &url);

@@ -2,7 +2,6 @@
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -36,7 +35,7 @@ fn compose_environment() -> BTreeMap<String, String> {
 }
 
 fn free_address() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+    format!("127.0.0.1:{}", crate::ports::free_port())
 }
 
 pub(crate) fn on_postgres(url: &str, statement: &str) -> Option<i64> {

@@ -15,6 +15,8 @@ mod health;
 mod keys;
 mod lock;
 mod moving_in;
+#[path = "../support/ports.rs"]
+mod ports;
 mod processes;
 mod proxy;
 mod rebuild;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
@@ -10,6 +10,7 @@ use std::process::{Child, Command};
 
 use crate::certificates::Signed;
 use crate::deployment::until;
+use crate::ports::free_port;
 
 pub(crate) const USER: &str = "headroom";
 
@@ -34,10 +35,6 @@ pub(crate) fn programs() -> BTreeMap<String, String> {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let lines = String::from_utf8(output.stdout).unwrap();
     lines.lines().filter_map(|line| line.split_once('=')).map(|(name, at)| (name.to_owned(), at.to_owned())).collect()
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 fn answers(port: u16) -> bool {
