@@ -30,6 +30,9 @@ pub(super) struct Replay {
     pages: Pages,
     /// How much of the new usage is folded.
     folded: usize,
+    /// Once all is folded: the lines, sorted, whose last usage lies before the place where it began, and how far back they
+    /// were looked for.
+    missing: Option<(Vec<i64>, Position)>,
     /// The last place at which the batch changes what counts.
     last_change: Option<Position>,
     /// How much more each bucket has than it had at the same place before.
@@ -126,6 +129,7 @@ impl Partition {
             lines,
             pages: Pages { read: VecDeque::new(), after: from.before(), ended: false },
             folded: 0,
+            missing: None,
             last_change: if in_sums { changes().max() } else { None },
             more: SlotSums::default(),
             due: true,
@@ -148,7 +152,12 @@ impl Partition {
     ) -> Result<bool, StoreError> {
         let customer = account.customer();
         loop {
-            if let Some((after, end)) = replay.summing {
+            if let Some((lines, before)) = replay.missing.take() {
+                replay.missing = self.find_lines(account, lines, before).await?;
+                if replay.missing.is_none() {
+                    return Ok(true);
+                }
+            } else if let Some((after, end)) = replay.summing {
                 replay.summing = self.sum_page(replay, customer, after, end).await?.map(|after| (Some(after), end));
                 if replay.summing.is_none() {
                     account.begin_replay(replay.from, &replay.drawn, &replay.lines);
@@ -158,7 +167,8 @@ impl Partition {
                 }
             } else if let Some(rows) = replay.pages.next(self, customer).await? {
                 if self.fold_page(replay, &rows, batch, account, share, draft, tail)? {
-                    break;
+                    all_is_folded(replay, batch, account, share);
+                    continue;
                 }
             } else {
                 let rest = &share.new[replay.folded..];
@@ -166,17 +176,13 @@ impl Partition {
                 for new in rest {
                     self.fold_new(batch, account, new, replay, draft, tail);
                 }
-                break;
+                all_is_folded(replay, batch, account, share);
+                continue;
             }
-            if !replay.pages.ended && pace.is_over(replay) {
+            if (!replay.pages.ended || replay.missing.is_some()) && pace.is_over(replay) {
                 return Ok(false);
             }
         }
-        for new in share.new {
-            account.note_usage(batch.usage[new.at as usize].key.position.start);
-        }
-        self.find_lines(account, replay.from).await?;
-        Ok(true)
     }
 
     /// Adds up what a page of the ledger's usage drew; returns the last place of it unless the sum is complete.
@@ -288,7 +294,11 @@ impl Partition {
             return Ok(false);
         }
         let usage = read(key, row)?;
-        account.fold(&self.context.calendar, &usage, released, &mut self.waterfall, &mut self.draws);
+        let (calendar, waterfall, draws) = (&self.context.calendar, &mut self.waterfall, &mut self.draws);
+        match released {
+            Some(cause) => account.fold(calendar, &usage, Some(cause), waterfall, draws),
+            None => account.fold_again(calendar, &usage, waterfall, draws),
+        }
         draft.applied.replayed_events += 1;
         self.packed.clear();
         packed::pack_draws(&self.draws, &mut self.packed);
@@ -304,27 +314,38 @@ impl Partition {
         Ok(changed)
     }
 
-    /// Finds the last usage of the lines that the replay saw none of, before the place where it began.
-    async fn find_lines(&self, account: &mut Account, from: Position) -> Result<(), StoreError> {
-        let customer = account.customer();
-        let mut before = Some(from);
-        let mut missing = account.lines_to_find();
-        while let (false, Some(place)) = (missing.is_empty(), before) {
-            let (store, page) = (&self.context.store, self.context.replay_page);
-            let find = || store.usage_before(self.partition, customer, place, page);
-            let rows = self.context.patiently(find).await?;
-            for row in rows.iter().filter(|row| row.state == UsageState::Counted) {
-                let key = LedgerKey { customer, position: row.position };
-                let usage = read(key, row)?;
-                if let Ok(at) = missing.binary_search(&usage.upi) {
-                    account.found_line(&usage);
-                    missing.remove(at);
-                }
-            }
-            before = rows.last().filter(|_| rows.len() == page).map(|row| row.position);
+    /// Looks on a page of the ledger for the last usage of lines that the replay saw none of, before a place. Returns which
+    /// are still to be found, and before which place.
+    async fn find_lines(
+        &self,
+        account: &mut Account,
+        mut missing: Vec<i64>,
+        before: Position,
+    ) -> Result<Option<(Vec<i64>, Position)>, StoreError> {
+        if missing.is_empty() {
+            return Ok(None);
         }
-        Ok(())
+        let customer = account.customer();
+        let (store, page) = (&self.context.store, self.context.replay_page);
+        let rows = self.context.patiently(|| store.usage_before(self.partition, customer, before, page)).await?;
+        for row in rows.iter().filter(|row| row.state == UsageState::Counted) {
+            let usage = read(LedgerKey { customer, position: row.position }, row)?;
+            if let Ok(at) = missing.binary_search(&usage.upi) {
+                account.found_line(&usage);
+                missing.remove(at);
+            }
+        }
+        let earliest = rows.last().filter(|_| rows.len() == page && !missing.is_empty()).map(|row| row.position);
+        Ok(earliest.map(|earliest| (missing, earliest)))
     }
+}
+
+/// Notes that a replay has folded all that it had to; what is left is to look for lines.
+fn all_is_folded(replay: &mut Replay, batch: &Batch, account: &mut Account, share: &Share<'_>) {
+    for new in share.new {
+        account.note_usage(batch.usage[new.at as usize].key.position.start);
+    }
+    replay.missing = Some((account.lines_to_find(), replay.from));
 }
 
 /// The rows of the ledger from a place on, page by page; the first page may be there already.

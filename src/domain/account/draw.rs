@@ -23,7 +23,11 @@ impl Account {
         if !self.lines.can_count(usage, self.latest_usage) {
             return false;
         }
-        self.draw(calendar, usage, Order::Unknown, Some(cause), waterfall, draws)
+        let drawn = self.draw(calendar, usage, Order::Unknown, Some(cause), waterfall, draws);
+        if drawn {
+            self.lines.count(usage, self.latest_usage);
+        }
+        drawn
     }
 
     /// Takes back usage that drew this by the fast path. False, with nothing changed, when others might take its
@@ -58,6 +62,7 @@ impl Account {
         self.buckets.binary_search_by_key(&slot, |bucket| bucket.row.slot).ok()
     }
 
+    /// Takes what usage draws out of the buckets. False, with nothing changed, when its place in the order matters.
     pub(super) fn draw(
         &mut self,
         calendar: &Calendar,
@@ -72,7 +77,6 @@ impl Account {
         if !waterfall.run(usage, order) {
             return false;
         }
-        self.lines.count(usage, self.latest_usage);
         for take in &waterfall.takes {
             let candidate = &waterfall.candidates[take.candidate];
             let place = candidate.bucket.unwrap_or_else(|| self.give_slot(candidate));

@@ -162,6 +162,14 @@ impl Lines {
         }
     }
 
+    /// Counts, in a replay, usage that counted before it, too: that changes only lines whose last usage was forgotten for
+    /// it. Others know theirs, and the replay may end before it comes to that.
+    pub(super) fn count_again(&mut self, usage: &Usage<'_>, latest_usage: Option<Instant>) {
+        if self.find(usage.upi).is_ok_and(|line| line.replayed.is_some()) {
+            self.count(usage, latest_usage);
+        }
+    }
+
     /// Whether the line's site and product after this usage counts no more follow from what is known here.
     pub(super) fn can_reverse(&mut self, usage: &Usage<'_>) -> bool {
         let Ok(line) = self.find(usage.upi) else { return true };
@@ -248,6 +256,8 @@ impl Lines {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::facts::ChargingType;
+    use crate::domain::quantity::Quantity;
 
     fn at(micros: i64) -> Position {
         Position::first_at(Instant::from_micros(micros))
@@ -265,5 +275,34 @@ mod tests {
         let mut changes = Changes::default();
         lines.finish(1, &mut changes);
         assert_eq!(changes.removed_lines, [(1, 3)]);
+    }
+
+    /// A store knows a line's first usage, and not the later ones at the same site, of which one in between was at another.
+    /// A replay of other lines that ends before the last of them must not take that one in between for the last.
+    #[test]
+    fn a_replay_of_other_lines_leaves_a_line_alone() {
+        let last_usage = Some(LastUsage { position: at(10), site: 1, product: 1 });
+        let mut lines = Lines::restore(vec![LineRow { upi: 7, fact: None, last_usage }]);
+        lines.begin_replay(at(12), &[8]);
+        let usage = Usage {
+            position: at(15),
+            site: 2,
+            upi: 7,
+            product: 1,
+            charging_type: ChargingType::Duration,
+            quantity: Quantity::ZERO,
+            price: Quantity::ZERO,
+            timeband: None,
+            charge_group: None,
+            charge_group_category: None,
+            destination: None,
+            id: "",
+        };
+        lines.count_again(&usage, Some(Instant::from_micros(30)));
+        lines.end_replay(at(16));
+        let mut changes = Changes::default();
+        lines.finish(1, &mut changes);
+        assert_eq!(lines.get(7).and_then(|row| row.last_usage), last_usage);
+        assert!(changes.changed_lines.is_empty());
     }
 }

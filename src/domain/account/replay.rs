@@ -51,8 +51,8 @@ impl Account {
         plan.components.iter().find(|component| component.id == bucket.row.component)
     }
 
-    /// Folds the next usage of a replay; `draws` gets what it took. `cause` is the caller's number for an event that
-    /// counts since this batch only.
+    /// Folds the next usage, which did not count before; `draws` gets what it took. `cause` is the caller's number for
+    /// it in a replay.
     pub fn fold(
         &mut self,
         calendar: &Calendar,
@@ -63,6 +63,20 @@ impl Account {
     ) {
         let drawn = self.draw(calendar, usage, Order::Kept, cause, waterfall, draws);
         debug_assert!(drawn, "in order every draw is exact");
+        self.lines.count(usage, self.latest_usage);
+    }
+
+    /// Folds the next usage of a replay that counted before it, too.
+    pub fn fold_again(
+        &mut self,
+        calendar: &Calendar,
+        usage: &Usage<'_>,
+        waterfall: &mut Waterfall,
+        draws: &mut Vec<Draw>,
+    ) {
+        let drawn = self.draw(calendar, usage, Order::Kept, None, waterfall, draws);
+        debug_assert!(drawn, "in order every draw is exact");
+        self.lines.count_again(usage, self.latest_usage);
     }
 
     /// Notes, in a replay, that an event which drew this counts no more.

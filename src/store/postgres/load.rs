@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgConnection, PgExecutor, PgPool, PgRow};
 use sqlx::{Error, Row};
 use uuid::Uuid;
@@ -153,7 +154,7 @@ pub(super) async fn accounts(
     partition: i32,
     customers: &[i64],
 ) -> Result<Vec<AccountImage>, Error> {
-    let rows = sqlx::query(
+    let mut rows = sqlx::query(
         "SELECT c.customer_id, c.version, c.billing_cycle_id, c.contract_owner_id, c.next_slot, \
          (SELECT l.start_time FROM ledger l WHERE l.partition = $1 AND l.customer_id = c.customer_id \
           ORDER BY l.partition DESC, l.customer_id DESC, l.start_time DESC LIMIT 1) latest_usage \
@@ -161,13 +162,13 @@ pub(super) async fn accounts(
     )
     .bind(partition)
     .bind(customers)
-    .fetch_all(&mut *connection)
-    .await?;
+    .fetch(&mut *connection);
     let mut images = Images::new();
-    for row in &rows {
-        let image = customer(row)?;
+    while let Some(row) = rows.try_next().await? {
+        let image = customer(&row)?;
         images.insert(image.customer, image);
     }
+    drop(rows);
     let known: Vec<i64> = images.keys().copied().collect();
     add_parts(connection, partition, &known, &mut images).await?;
     Ok(images.into_values().collect())
@@ -201,51 +202,50 @@ pub(super) async fn add_parts(
     customers: &[i64],
     images: &mut Images,
 ) -> Result<(), Error> {
-    let rows = sqlx::query(
+    let mut rows = sqlx::query(
         "SELECT customer_id, level, assignment_id, version, fact FROM assignment \
          WHERE partition = $1 AND customer_id = ANY($2)",
     )
     .bind(partition)
     .bind(customers)
-    .fetch_all(&mut *connection)
-    .await?;
-    for row in &rows {
-        image(images, row)?.assignments.push(assignment(row)?);
+    .fetch(&mut *connection);
+    while let Some(row) = rows.try_next().await? {
+        image(images, &row)?.assignments.push(assignment(&row)?);
     }
-    let rows = sqlx::query(
+    drop(rows);
+    let mut rows = sqlx::query(
         "SELECT customer_id, usage_product_inventory_id, version, site_id, usage_product_id, last_start_time, \
          last_event_key, last_site_id, last_usage_product_id FROM line WHERE partition = $1 AND customer_id = ANY($2)",
     )
     .bind(partition)
     .bind(customers)
-    .fetch_all(&mut *connection)
-    .await?;
-    for row in &rows {
-        image(images, row)?.lines.push(line(row)?);
+    .fetch(&mut *connection);
+    while let Some(row) = rows.try_next().await? {
+        image(images, &row)?.lines.push(line(&row)?);
     }
-    let rows = sqlx::query(
+    drop(rows);
+    let mut rows = sqlx::query(
         "SELECT customer_id, slot, level, assignment_id, component_id, window_start, charging_type, by_value, \
          allowance, remaining, mark_start_time, mark_event_key FROM bucket \
          WHERE partition = $1 AND customer_id = ANY($2)",
     )
     .bind(partition)
     .bind(customers)
-    .fetch_all(&mut *connection)
-    .await?;
-    for row in &rows {
-        image(images, row)?.buckets.push(bucket(row)?);
+    .fetch(&mut *connection);
+    while let Some(row) = rows.try_next().await? {
+        image(images, &row)?.buckets.push(bucket(&row)?);
     }
-    let rows = sqlx::query(
+    drop(rows);
+    let mut rows = sqlx::query(
         "SELECT customer_id, start_time, event_key FROM reversal \
          WHERE partition = $1 AND customer_id = ANY($2) AND pending",
     )
     .bind(partition)
     .bind(customers)
-    .fetch_all(connection)
-    .await?;
-    for row in &rows {
+    .fetch(connection);
+    while let Some(row) = rows.try_next().await? {
         let reversed = position(row.try_get("start_time")?, row.try_get("event_key")?);
-        image(images, row)?.pending_reversals.push(reversed);
+        image(images, &row)?.pending_reversals.push(reversed);
     }
     Ok(())
 }
