@@ -1,6 +1,6 @@
 //! Drawing: finding the buckets that usage qualifies for, and taking out of them or putting back.
 
-use super::{Account, Bucket, ComponentState};
+use super::{Account, Bucket, ComponentState, make_room};
 use crate::domain::calendar::Calendar;
 use crate::domain::facts::{Assignment, Component, Level, Position, Usage};
 use crate::domain::image::{BucketRow, Draw};
@@ -136,8 +136,10 @@ impl Account {
         };
         self.next_slot += 1;
         let place = self.buckets.len();
+        make_room(&mut self.buckets);
         self.buckets.push(Bucket { row, window: Some(candidate.window), stored: false, before: None, cause: None });
         let buckets = &mut state.components[candidate.component.1].buckets;
+        make_room(buckets);
         let at = buckets.partition_point(|(start, _)| *start < candidate.window.start);
         buckets.insert(at, (candidate.window.start, place));
         place

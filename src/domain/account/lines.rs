@@ -5,6 +5,7 @@
 //! with the same site and product. Where the difference could matter, the answer is "replay": the ledger knows.
 
 use super::finish::Changes;
+use super::make_room;
 use super::references::Taken;
 use crate::domain::facts::{Inventory, Position, Usage};
 use crate::domain::image::{LastUsage, LineRow};
@@ -84,7 +85,7 @@ impl Lines {
     }
 
     pub(super) fn size(&self) -> usize {
-        self.lines.len() * size_of::<Line>()
+        self.lines.capacity() * size_of::<Line>()
     }
 
     fn find_at(&self, upi: i64) -> Result<usize, usize> {
@@ -104,6 +105,7 @@ impl Lines {
             Ok(at) => at,
             Err(at) => {
                 self.touched = true;
+                make_room(&mut self.lines);
                 self.lines.insert(at, Line::new(LineRow { upi, fact: None, last_usage: None }, false));
                 at
             }

@@ -225,16 +225,19 @@ impl Account {
         let plans: usize = self.assignments.iter().map(|state| 400 + 200 * state.components.len()).sum();
         512 + plans
             + self.lines.size()
-            + self.buckets.len() * (size_of::<Bucket>() + 24)
+            + self.buckets.capacity() * (size_of::<Bucket>() + 24)
             + self.pending_reversals.len() * 48
     }
 
     /// Builds the indexes over assignments and buckets, and finds out which buckets still exist.
     fn index(&mut self, calendar: &Calendar) {
         self.coverage.clear();
+        self.coverage.reserve_exact(self.assignments.len());
         for (place, state) in self.assignments.iter_mut().enumerate() {
             state.components.clear();
-            if let Some(assignment) = &state.row.assignment {
+            if let Some(assignment) = &mut state.row.assignment {
+                assignment.plan.components.shrink_to_fit();
+                state.components.reserve_exact(assignment.plan.components.len());
                 state.components.resize_with(assignment.plan.components.len(), ComponentState::default);
                 self.coverage.push(Covering { level: assignment.level, scope: assignment.scope, assignment: place });
             }
@@ -253,6 +256,14 @@ impl Account {
     }
 }
 
+/// Makes room for one more where there is none. Most customers have one or two of a kind, and many customers are in memory
+/// at a time, so there is less room to spare than a vector takes by itself.
+fn make_room<T>(vec: &mut Vec<T>) {
+    if vec.len() == vec.capacity() {
+        vec.reserve_exact(1 + vec.len() / 2);
+    }
+}
+
 /// The assignment of this key, if it was ever heard of.
 fn find_mut(assignments: &mut [AssignmentState], key: AssignmentKey) -> Option<&mut AssignmentState> {
     let at = assignments.binary_search_by_key(&key, |state| state.row.key).ok()?;
@@ -264,6 +275,7 @@ fn attach(state: &mut AssignmentState, row: &BucketRow, place: usize, calendar: 
     let assignment = state.row.assignment.as_ref()?;
     let at = assignment.plan.components.iter().position(|component| component.id == row.component)?;
     let window = window_starting(assignment, row.window_start, calendar)?;
+    make_room(&mut state.components[at].buckets);
     state.components[at].buckets.push((row.window_start, place));
     Some(window)
 }
