@@ -335,8 +335,8 @@ impl Default for Worker {
         Worker {
             batch_records: Whole::new(10_000),
             batch_bytes: Size::mebibytes(16),
-            batches: Whole::new(5),
-            cache_bytes: Size::mebibytes(64),
+            batches: Whole::new(4),
+            cache_bytes: Size::mebibytes(48),
             replay_pause_ms: Whole::new(100),
             behind_bytes: Size::mebibytes(16),
             stall_after: Span::minutes(2),
