@@ -31,7 +31,7 @@ pub async fn customer(
     let Some(image) = snapshot.account(partition, customer).await? else { return Ok(audit.finish()) };
     audit.account(image);
     if snapshot.is_unfinished(partition, customer).await? {
-        return Ok(Found { known: true, ..Found::default() });
+        return Ok(Found { known: true, is_unfinished: true, ..Found::default() });
     }
     let mut after = None;
     loop {
@@ -66,6 +66,8 @@ impl fmt::Display for Drift {
 pub struct Found {
     /// Whether the customer is known.
     pub known: bool,
+    /// Whether nothing can be said of it now: its usage is being folded again.
+    pub is_unfinished: bool,
     /// How many events were folded.
     pub events: u64,
     /// The first differences.

@@ -110,6 +110,9 @@ async fn one(
     sums: &mut Sums,
 ) -> Result<bool, anyhow::Error> {
     let found = audit::customer(store.snapshot().await?.as_mut(), calendar, partition, customer).await?;
+    if found.is_unfinished {
+        print(&format!("customer {customer}: its usage is being folded again by its worker, so it was not compared"))?;
+    }
     for drift in &found.drifts {
         print(&format!("customer {customer}, {drift}"))?;
     }

@@ -136,6 +136,11 @@ impl Rebuild {
         let calendar = headroom::domain::Calendar::new(&self.settled.time_zone).context("the store's time zone")?;
         let differences = refold(snapshot.as_mut(), &calendar, partition, customer).await?;
         drop(snapshot);
+        if differences.is_unfinished {
+            print(&format!(
+                "customer {customer}: its usage is being folded again by its worker, so it was not compared"
+            ))?;
+        }
         if differences.is_empty() {
             return Ok(());
         }

@@ -53,7 +53,8 @@ impl KeySet {
 
     /// Whether a token's `kid` is one of these; a set of keys without ids knows them all.
     pub(super) fn knows(&self, id: &str) -> bool {
-        self.0.iter().any(|key| key.id.as_deref().is_none_or(|own| own == id))
+        let nameless = self.0.iter().all(|key| key.id.is_none());
+        nameless || self.0.iter().any(|key| key.id.as_deref() == Some(id))
     }
 
     /// The keys that a token can be signed with: those of its algorithm, and of its `kid` where both have one.
@@ -155,6 +156,14 @@ mod tests {
             let expected: Vec<Algorithm> = algorithm.into_iter().chain([Algorithm::RS256]).collect();
             assert_eq!(algorithms(&beside), expected, "{key}");
         }
+    }
+
+    #[test]
+    fn a_key_without_an_id_beside_others_hides_no_new_one() {
+        let set = |keys: Value| KeySet::read(json!({"keys": keys}).to_string().as_bytes()).expect("a set");
+        assert!(set(json!([rsa(&json!({}))])).knows("b"));
+        let mixed = set(json!([rsa(&json!({})), rsa(&json!({"kid": "a"}))]));
+        assert!(mixed.knows("a") && !mixed.knows("b"));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub struct Differences {
     pub lines: Vec<LineDifference>,
     /// Ledger rows whose draws are others, as they should be.
     pub usage: Vec<UsageChange>,
+    /// Whether nothing can be said now: the customer's usage is being folded again.
+    pub is_unfinished: bool,
     /// The customer's own row, if the fold gave slots, or if it would give one again.
     pub(super) customer: Option<CustomerRow>,
 }
@@ -39,6 +41,7 @@ pub async fn refold(
     let mut differences = Differences::default();
     let Some(image) = snapshot.account(partition, customer).await? else { return Ok(differences) };
     if snapshot.is_unfinished(partition, customer).await? {
+        differences.is_unfinished = true;
         return Ok(differences);
     }
     let mut fold = Refold::new(image.clone(), calendar);

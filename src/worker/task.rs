@@ -305,8 +305,8 @@ async fn catch_up(partition: &mut Partition, shared: &Shared, tools: &Tools) -> 
 
 /// Counts what a commit applied, and tells who waits for it.
 fn committed(partition: &Partition, batch: &Batch, applied: &Applied, began: Clock, tools: &Tools) {
-    if batch.is_empty() {
-        // All of it waits with customers behind, or was applied before.
+    if batch.is_empty() && applied.replays == 0 {
+        // All of it waits with customers behind, or was applied before; or a fold that another owner left was ended.
         return;
     }
     tools.metrics.committed(batch, applied, began.elapsed(), (partition.context.now)());

@@ -150,6 +150,10 @@ async fn sources<M: Moment>(
             status,
         };
         let span = usage_span(&run, question.calendar);
+        if span.0 >= span.1 {
+            // Of days alone that its zone skipped: no bucket can be drawn in it.
+            continue;
+        }
         let kind = Kind::Live { cycle: run.billing_cycle, span, storing };
         sources.add(run.id, (run.period_start, run.period_end), kind, small(row.numbers[0])?);
     }

@@ -48,9 +48,9 @@ pub(super) struct Postgres {
     read_place: String,
 }
 
-/// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization, deadlocks and locks, and a
-/// transaction that its client left idle for too long.
-const PASSING: [&str; 6] = ["08", "53", "57", "40", "55", "25P03"];
+/// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization, deadlocks and locks, a
+/// transaction that its client left idle for too long, and a standby that is yet to be promoted.
+const PASSING: [&str; 7] = ["08", "53", "57", "40", "55", "25P03", "25006"];
 
 impl Postgres {
     /// Connects lazily: a database that does not answer shows at the first use.
@@ -64,6 +64,9 @@ impl Postgres {
         // The database ends a statement that nobody waits for any more.
         let longest = options.read_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into()).to_string();
         let read = read.options([("default_transaction_read_only", "on"), ("statement_timeout", &longest)]);
+        // Each of a worker's statements is for rows of its keys. A plan made while a table was empty would read all of it, and
+        // stay, until the table is analyzed.
+        let main_by_index = main.clone().options([("enable_seqscan", "off")]);
         let pool = |connect: PgConnectOptions, connections: u32, timeout: Duration| {
             PgPoolOptions::new()
                 .max_connections(connections)
@@ -74,7 +77,7 @@ impl Postgres {
         };
         Ok(Postgres {
             probes: [pool(main.clone(), 1, options.timeout), pool(read.clone(), 1, options.timeout)],
-            pool: pool(main, options.connections, options.timeout),
+            pool: pool(main_by_index, options.connections, options.timeout),
             read_pool: pool(read, options.read_connections, options.read_timeout),
             place: format!("store.url: {place}"),
             read_place: format!(

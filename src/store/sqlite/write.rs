@@ -45,12 +45,14 @@ pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, E
     let mut transaction = begin(pool).await?;
     let moved = sqlx::query(
         "UPDATE progress SET usage_offset = ?, assignments_offset = ?, outbox_number = ?, \
-         applied_at = coalesce(max(applied_at, ?), applied_at) \
+         applied_at = coalesce(max(applied_at, ?), ?, applied_at) \
          WHERE partition = ? AND epoch = ? AND usage_offset = ? AND assignments_offset = ?",
     )
     .bind(commit.next.usage)
     .bind(commit.next.assignments)
     .bind(commit.outbox_number)
+    // SQLite's max of a null and anything is null.
+    .bind(commit.applied_at.map(Instant::micros))
     .bind(commit.applied_at.map(Instant::micros))
     .bind(commit.partition)
     .bind(commit.epoch)
