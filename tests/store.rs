@@ -595,3 +595,35 @@ on_both!(
     a_gap_stays_until_it_is_accepted,
     a_newer_schema_is_refused
 );
+
+/// A worker that stopped in the middle of a COPY is busy to PostgreSQL, so that nothing ends its transaction but its
+/// partition's next owner. Whoever else holds the row is named.
+#[tokio::test]
+async fn a_stopped_owner_in_a_copy_holds_nobody_up() {
+    use sqlx::postgres::{PgConnectOptions, PgPoolCopyExt as _, PgPoolOptions};
+    use std::str::FromStr as _;
+    let scene = Scene::postgres().await;
+    let store = scene.ready().await;
+    let epoch = store.take(1).await.unwrap().epoch;
+    let hold = async |application: &str| {
+        let options = PgConnectOptions::from_str(&scene.url).unwrap().application_name(application);
+        let options = options.options([("idle_in_transaction_session_timeout", "5s")]);
+        let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let fence = "BEGIN; UPDATE progress SET usage_offset = 7 WHERE partition = 1";
+        sqlx::raw_sql(fence).execute(&pool).await.unwrap();
+        pool
+    };
+    let worker = hold("headroom").await;
+    let mut copy = worker.copy_in_raw("COPY source FROM STDIN").await.unwrap();
+    copy.send(&b"1\t1\tab"[..]).await.unwrap();
+    let taken = store.take(1).await.unwrap();
+    assert_eq!((taken.epoch, taken.offsets.usage), (epoch + 1, 0), "nothing of it was written");
+    assert!(copy.finish().await.is_err(), "its session is over");
+
+    let person = hold("psql").await;
+    let mut copy = person.copy_in_raw("COPY source FROM STDIN").await.unwrap();
+    copy.send(&b"1\t1\tab"[..]).await.unwrap();
+    let Err(StoreError::Unavailable(why)) = store.take(1).await else { panic!("taken from a person") };
+    assert!(why.contains("application_name \"psql\" holds its row in progress"), "{why}");
+    copy.abort("enough").await.unwrap();
+}

@@ -152,7 +152,12 @@ impl Partition {
 
     /// Judges the records kept aside, and sees what they change.
     async fn set_out(&mut self, trailing: &mut Trailing) -> Result<Course, CommitError> {
-        let mut batch = std::mem::replace(&mut trailing.parked, Batch::new(self.partition));
+        let mut batch = Batch::new(self.partition);
+        // What a reversed event drew at the last commit, which an alert's cause depends on (`domain.md section 7`), the
+        // ledger has again only once an unfinished fold is ended: by itself, before the records.
+        if trailing.row.unfinished.is_none() || trailing.parked.reversals.is_empty() {
+            std::mem::swap(&mut batch, &mut trailing.parked);
+        }
         let mut prepared = self.prepare(&mut batch, Some(trailing.row.customer)).await?;
         self.prepare_store(&batch, &mut prepared).await?;
         let unfinished = trailing.row.unfinished.as_ref();

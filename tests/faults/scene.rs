@@ -240,7 +240,16 @@ impl Scene {
             Way::Restart => aimed.iter().for_each(|seat| self.fleet.start(*seat)),
             Way::Rebalance => self.fleet.start(self.flapping),
         }
-        self.wait(&format!("a process comes by {}", place.name), |scene| scene.fleet.came_by(&aimed).is_some());
+        let mut turned = Instant::now();
+        self.wait(&format!("a process comes by {}", place.name), |scene| {
+            // One that was just joining itself is in the round with the newcomer, and gives nothing back: once more then.
+            if place.way == Way::Rebalance && turned.elapsed() > LONG {
+                scene.fleet.kill(scene.flapping);
+                scene.fleet.start(scene.flapping);
+                turned = Instant::now();
+            }
+            scene.fleet.came_by(&aimed).is_some()
+        });
         if place.way == Way::Rebalance {
             self.fleet.kill(self.flapping);
         }

@@ -2,15 +2,16 @@
 //! whatever the number of customers or events.
 
 use std::collections::BTreeMap;
+use std::io;
 
 use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgConnection, PgExecutor, PgPool, PgRow};
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
-use super::behind;
 use super::progress::progress_of;
 use super::types::{Timestamp, position, uuid_of};
+use super::{behind, holder};
 use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
     Date, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, Totals, UsageState,
@@ -19,8 +20,26 @@ use crate::store::{BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCu
 
 /// Raises the epoch of a partition pair, and reads what its new owner must know.
 pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> {
-    // Whoever holds the row is told, not waited for without an end.
-    let mut transaction = pool.begin_with("BEGIN; SET LOCAL lock_timeout = '5s'").await?;
+    match try_take(pool, partition, "1s").await {
+        Err(Error::Database(fault)) if fault.code().as_deref() == Some(LOCK_TIMEOUT) => {
+            let holder = holder::end(pool, partition).await?;
+            try_take(pool, partition, "5s").await.map_err(|error| match (holder, &error) {
+                (Some(holder), Error::Database(fault)) if fault.code().as_deref() == Some(LOCK_TIMEOUT) => {
+                    Error::Io(io::Error::other(format!("{holder} holds its row in progress; end that session")))
+                }
+                _ => error,
+            })
+        }
+        taken => taken,
+    }
+}
+
+/// The code of a statement that waited for a lock for too long.
+const LOCK_TIMEOUT: &str = "55P03";
+
+/// The same, for so long as whoever holds the row is waited for.
+async fn try_take(pool: &PgPool, partition: i32, patience: &str) -> Result<Taken, Error> {
+    let mut transaction = pool.begin_with(format!("BEGIN; SET LOCAL lock_timeout = '{patience}'")).await?;
     let progress = sqlx::query("UPDATE progress SET epoch = epoch + 1 WHERE partition = $1 RETURNING *")
         .bind(partition)
         .fetch_optional(&mut *transaction)

@@ -6,6 +6,7 @@
 mod behind;
 mod commit;
 mod copy;
+mod holder;
 mod letters;
 mod load;
 mod progress;

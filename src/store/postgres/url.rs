@@ -57,7 +57,7 @@ const SESSION: [(&str, &str); 7] = [
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
     // A worker that stops or vanishes in a transaction holds its partition's progress row: the database lets go of it
-    // before the group has named another owner.
+    // before the group has named another owner (in a COPY it does not: `holder`).
     ("idle_in_transaction_session_timeout", "5s"),
     // No statement takes minutes but one that waits for such a worker.
     ("statement_timeout", "5min"),
