@@ -14,7 +14,7 @@ use headroom::domain::{
 use headroom::store::{
     AcceptedGap, AlertRow, AlertsOffset, Behind, Commit, CommitError, DeadLetterRow, Filters, Gaps, LetterPage,
     LetterSelection, OfCustomer, Offsets, Options, Partitioned, Place, Progress, Published, Question, RepairRequest,
-    Repaired, Settled, Side, Store, StoreError, StoredAhead, connect,
+    Repaired, Settled, Side, SortKey, Store, StoreError, StoredAhead, connect,
 };
 use uuid::Uuid;
 
@@ -222,6 +222,39 @@ async fn rows_come_from_all_partitions(scene: Scene) {
     assert_eq!(read(&store, Filters { lines: Some(vec![must[3].1]), ..Filters::default() }).await, [must[3]]);
     assert_eq!(read(&store, Filters { customers: Some(vec![]), ..Filters::default() }).await, []);
     assert_eq!(read(&store, Filters { bill_runs: Some(vec![8]), ..Filters::default() }).await, []);
+}
+
+async fn rows_of_many_runs_mingle(scene: Scene) {
+    const RUNS: i64 = 1_100;
+    let store = scene.ready().await;
+    let epoch = store.take(0).await.unwrap().epoch;
+    let mut first = commit(0, epoch, 0, 1..1);
+    let open = bill_run(RunStatus::Open);
+    first.bill_runs = (1..=RUNS).map(|id| (BillRunRow { run: BillRun { id, ..open.run }, ..open }, true)).collect();
+    for (customer, upi) in customers_of(0).zip([13, 11, 12]) {
+        let (from, until) = (headroom::domain::Instant::MIN, headroom::domain::Instant::MAX);
+        let row =
+            StandingRow { upi, from, until, after: None, site: None, product: None, cycle: 3, contract_owner: None };
+        first.standing.push(OfCustomer { customer, row });
+    }
+    store.commit(&first).await.unwrap();
+    let calendar = Calendar::new("UTC").unwrap();
+    let read = async |turned, skip| {
+        let sort = vec![(SortKey::UsageProductInventoryId, turned), (SortKey::BillRunId, true)];
+        let (filters, limit) = (Filters::default(), 700);
+        let question =
+            Question { calendar: &calendar, filters, owners: None, sort, skip, limit, counted: true, nested: false };
+        let answer = store.read(&question).await.unwrap();
+        assert_eq!(answer.total, Some(3 * RUNS));
+        answer.rows.iter().map(|row| (row.upi, row.bill_run)).collect::<Vec<_>>()
+    };
+    let mut all: Vec<(i64, i64)> =
+        [11, 12, 13].into_iter().flat_map(|upi| (1..=RUNS).rev().map(move |run| (upi, run))).collect();
+    for skip in [0, 1_000, 3_000, 3_300] {
+        assert_eq!(read(false, skip as i64).await, all[skip..all.len().min(skip + 700)]);
+    }
+    all.sort_by_key(|(upi, _)| -upi);
+    assert_eq!(read(true, 1_500).await, all[1_500..2_200]);
 }
 
 fn bill_run(status: RunStatus) -> BillRunRow {
@@ -588,6 +621,7 @@ on_both!(
     published_alerts_leave,
     one_relay_has_the_lease,
     rows_come_from_all_partitions,
+    rows_of_many_runs_mingle,
     closed_runs_are_read_from_their_rows,
     a_page_is_one_moment,
     dead_letters_are_found_and_marked,

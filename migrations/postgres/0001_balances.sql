@@ -19,7 +19,9 @@ CREATE TABLE progress (
   outbox_number      bigint NOT NULL,
   usage_gap          boolean NOT NULL DEFAULT false, -- the topic did not have the offset; nobody goes on until that is accepted
   assignments_gap    boolean NOT NULL DEFAULT false,
-  applied_at         timestamptz      -- when all that its topics had was applied; null: never yet
+  applied_at         timestamptz,     -- when all that its topics had was applied; null: never yet
+  facts_at           timestamptz,     -- the same for assignment-events alone
+  runs_at            timestamptz      -- the same for bill runs, whichever partition they came in on
 ) WITH (fillfactor = 20);
 
 -- Control totals. Sums pass 64 bits.
@@ -100,7 +102,22 @@ CREATE TABLE assignment (
   PRIMARY KEY (partition, customer_id, level, assignment_id)
 );
 CREATE INDEX assignment_id ON assignment (assignment_id);
-CREATE INDEX assignment_plan ON assignment (inclusive_usage_plan_id);
+CREATE INDEX assignment_scope ON assignment (partition, customer_id, level, scope);
+
+-- Which customers ever had a plan, and which plans ever had a component: where to look for rows by these, also for those
+-- that were stored when a run closed.
+CREATE TABLE plan_customer (
+  inclusive_usage_plan_id bigint NOT NULL,
+  customer_id             bigint NOT NULL,
+  partition               int NOT NULL,
+  PRIMARY KEY (inclusive_usage_plan_id, partition, customer_id)
+);
+CREATE TABLE component_plan (
+  component_id            bigint NOT NULL,
+  inclusive_usage_plan_id bigint NOT NULL,
+  partition               int NOT NULL,
+  PRIMARY KEY (component_id, inclusive_usage_plan_id, partition)
+);
 
 -- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...). As with buckets, all
 -- updates stay on their page.
@@ -154,6 +171,7 @@ CREATE TABLE bucket (
   by_value        boolean NOT NULL,
   PRIMARY KEY (partition, customer_id, slot)
 ) WITH (fillfactor = 50);
+CREATE INDEX bucket_assignment ON bucket (partition, customer_id, level, assignment_id, window_start);
 
 -- Bill runs, as each partition has applied them. `home`: the partition that the fact came in on.
 CREATE TABLE bill_run (

@@ -19,7 +19,9 @@ CREATE TABLE progress (
   outbox_number      INTEGER NOT NULL,
   usage_gap          INTEGER NOT NULL DEFAULT 0, -- the topic did not have the offset; nobody goes on until that is accepted
   assignments_gap    INTEGER NOT NULL DEFAULT 0,
-  applied_at         INTEGER          -- when all that its topics had was applied; null: never yet
+  applied_at         INTEGER,         -- when all that its topics had was applied; null: never yet
+  facts_at           INTEGER,         -- the same for assignment-events alone
+  runs_at            INTEGER          -- the same for bill runs, whichever partition they came in on
 ) STRICT;
 
 -- Control totals. Sums pass 64 bits.
@@ -100,7 +102,22 @@ CREATE TABLE assignment (
   PRIMARY KEY (partition, customer_id, level, assignment_id)
 ) STRICT;
 CREATE INDEX assignment_id ON assignment (assignment_id);
-CREATE INDEX assignment_plan ON assignment (inclusive_usage_plan_id);
+CREATE INDEX assignment_scope ON assignment (partition, customer_id, level, scope);
+
+-- Which customers ever had a plan, and which plans ever had a component: where to look for rows by these, also for those
+-- that were stored when a run closed.
+CREATE TABLE plan_customer (
+  inclusive_usage_plan_id INTEGER NOT NULL,
+  customer_id             INTEGER NOT NULL,
+  partition               INTEGER NOT NULL,
+  PRIMARY KEY (inclusive_usage_plan_id, partition, customer_id)
+) STRICT;
+CREATE TABLE component_plan (
+  component_id            INTEGER NOT NULL,
+  inclusive_usage_plan_id INTEGER NOT NULL,
+  partition               INTEGER NOT NULL,
+  PRIMARY KEY (component_id, inclusive_usage_plan_id, partition)
+) STRICT;
 
 -- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...).
 CREATE TABLE line (
@@ -153,6 +170,7 @@ CREATE TABLE bucket (
   by_value        INTEGER NOT NULL,
   PRIMARY KEY (partition, customer_id, slot)
 ) STRICT;
+CREATE INDEX bucket_assignment ON bucket (partition, customer_id, level, assignment_id, window_start);
 
 -- Bill runs, as each partition has applied them. `home`: the partition that the fact came in on.
 CREATE TABLE bill_run (

@@ -65,7 +65,7 @@ impl Field {
 }
 
 /// The fields by which rows can be sorted.
-const SORT_KEYS: [(SortKey, Field); 4] = [
+pub(super) const SORT_KEYS: [(SortKey, Field); 4] = [
     (SortKey::BillRunId, Field::BillRunId),
     (SortKey::PeriodStartDate, Field::PeriodStartDate),
     (SortKey::PeriodEndDate, Field::PeriodEndDate),

@@ -35,7 +35,8 @@ impl utoipa::Modify for Bearer {
 
 /// Inclusive usage balances, a row for each bill run, customer and UPI
 ///
-/// Without billRunId the rows are those of the open bill runs. Ids are one id each, or `in:1,2,3`; all given must hold.
+/// Without billRunId the rows are those of the open bill runs. Ids are one id each, or `in:1,2,3`, from 0 to 9223372036854775807, none twice and at most
+/// 1,000; all given must hold.
 #[utoipa::path(
     get,
     path = "/inclusive-usage-balances",
@@ -44,15 +45,15 @@ impl utoipa::Modify for Bearer {
     params(
         ("page" = i32, Query, minimum = 1, description = "From 1"),
         ("pageSize" = i32, Query, minimum = 1, maximum = 1000, description = "Rows of a page"),
-        ("sort" = Option<String>, Query, description = "Comma list of top-level scalar fields, each with `:desc` to turn it or `:asc`; default `billRunId,usageProductInventoryId`, which also break ties"),
-        ("fields" = Option<String>, Query, description = "Comma list of the top-level fields to return"),
-        ("customerId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Rows of these customers"),
-        ("siteId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Rows of UPIs at these sites"),
-        ("usageProductInventoryId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Rows of these UPIs"),
-        ("billRunId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Rows of these bill runs, whatever their status"),
-        ("assignmentId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Only these assignments; rows left empty go"),
-        ("inclusiveUsagePlanId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Only assignments of these plans; rows left empty go"),
-        ("componentId" = Option<String>, Query, pattern = r"^(\d+|in:\d+(,\d+)*)$", description = "Only these components; rows left empty go"),
+        ("sort" = Option<String>, Query, pattern = r"^(billRunId|periodStartDate|periodEndDate|usageProductInventoryId)(:(asc|desc))?(,(billRunId|periodStartDate|periodEndDate|usageProductInventoryId)(:(asc|desc))?){0,3}$", description = "Comma list of top-level scalar fields, each with `:desc` to turn it or `:asc`; default `billRunId,usageProductInventoryId`, which also break ties; none twice"),
+        ("fields" = Option<String>, Query, pattern = r"^(billRunId|periodStartDate|periodEndDate|usageProductInventoryId|inclusiveUsageBalanceAssignments)(,(billRunId|periodStartDate|periodEndDate|usageProductInventoryId|inclusiveUsageBalanceAssignments)){0,4}$", description = "Comma list of the top-level fields to return, none twice"),
+        ("customerId" = Option<String>, Query, pattern = r"^(\d{1,19}|in:\d{1,19}(,\d{1,19}){0,999})$", description = "Rows of these customers"),
+        ("siteId" = Option<String>, Query, pattern = r"^(\d{1,19}|in:\d{1,19}(,\d{1,19}){0,999})$", description = "Rows of UPIs at these sites"),
+        ("usageProductInventoryId" = Option<String>, Query, pattern = r"^(\d{1,19}|in:\d{1,19}(,\d{1,19}){0,999})$", description = "Rows of these UPIs"),
+        ("billRunId" = Option<String>, Query, pattern = r"^(\d{1,19}|in:\d{1,19}(,\d{1,19}){0,999})$", description = "Rows of these bill runs, whatever their status"),
+        ("assignmentId" = Option<String>, Query, pattern = r"^(\d{1,19}|in:\d{1,19}(,\d{1,19}){0,999})$", description = "Only these assignments; rows left empty go"),
+        ("inclusiveUsagePlanId" = Option<String>, Query, pattern = r"^(\d{1,19}|in:\d{1,19}(,\d{1,19}){0,999})$", description = "Only assignments of these plans; rows left empty go"),
+        ("componentId" = Option<String>, Query, pattern = r"^(\d{1,19}|in:\d{1,19}(,\d{1,19}){0,999})$", description = "Only these components; rows left empty go"),
         ("Prefer" = Option<String>, Header, description = "`count=exact` adds X-Total-Count")
     ),
     responses(
@@ -213,6 +214,8 @@ pub(super) async fn document() -> Response {
 mod tests {
     use serde_json::Value;
 
+    use crate::http::grammar::{Field, PARAMETERS, SORT_KEYS};
+
     #[test]
     fn it_describes_every_parameter_and_field() {
         let document: Value = serde_json::from_str(&super::text()).expect("JSON");
@@ -220,11 +223,18 @@ mod tests {
         let parameters =
             document["paths"]["/inclusive-usage-balances"]["get"]["parameters"].as_array().expect("a list");
         let names: Vec<&str> = parameters.iter().filter_map(|parameter| parameter["name"].as_str()).collect();
-        for name in super::super::grammar::PARAMETERS {
+        for name in PARAMETERS {
             assert!(names.contains(&name), "{name}");
         }
         let row = &document["components"]["schemas"]["Row"]["properties"];
-        for field in super::super::grammar::Field::ALL {
+        let fields = parameters.iter().find(|parameter| parameter["name"] == "fields").expect("fields");
+        let sort = parameters.iter().find(|parameter| parameter["name"] == "sort").expect("sort");
+        for (of, names) in [(fields, &Field::ALL[..]), (sort, &SORT_KEYS.map(|(_, field)| field)[..])] {
+            let each: Vec<&str> = names.iter().map(|field| field.name()).collect();
+            let pattern = of["schema"]["pattern"].as_str().expect("a pattern");
+            assert!(pattern.starts_with(&format!("^({})", each.join("|"))), "{pattern}");
+        }
+        for field in Field::ALL {
             assert!(row[field.name()].is_object(), "{}", field.name());
         }
     }

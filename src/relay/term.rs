@@ -75,7 +75,12 @@ impl Term<'_> {
     }
 
     async fn work(options: &Arc<Options>, stop: &mut watch::Receiver<bool>) -> TermEnd {
-        let mut term = match begin(options).await {
+        // Whoever is told to stop while it begins has nothing in hand, and a broker in trouble may keep it waiting for long.
+        let begun = tokio::select! {
+            begun = begin(options) => begun,
+            _ = stop.wait_for(|stop| *stop) => return TermEnd::Stopped,
+        };
+        let mut term = match begun {
             Ok(term) => term,
             Err(end) => return end,
         };

@@ -9,6 +9,7 @@
 mod hex;
 mod letters;
 mod pages;
+mod plans;
 mod postgres;
 mod rows;
 mod snapshot;
@@ -22,9 +23,9 @@ use async_trait::async_trait;
 pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter};
 pub use pages::{Answer, Filters, Found, Nested, Question, SortKey};
 pub use rows::{
-    AcceptedGap, AlertRow, AlertsOffset, Behind, BillRunOfPartition, Commit, DeadLetterRow, Deployment, Gaps,
-    HeldSelection, LedgerKey, LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published, RelayState,
-    RepairRequest, Repaired, ReversalRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
+    AcceptedGap, AlertRow, AlertsOffset, AppliedUpTo, Behind, BillRunOfPartition, Commit, DeadLetterRow, Deployment,
+    Gaps, HeldSelection, LedgerKey, LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published,
+    RelayState, RepairRequest, Repaired, ReversalRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
 };
 pub use snapshot::Snapshot;
 
@@ -170,9 +171,12 @@ pub trait Store: Send + Sync + 'static {
     /// Writes a batch's effect, all of it or nothing. Its first statement is the fence.
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError>;
 
-    /// Notes that these partitions, each of an epoch, had applied by now all that their topics held at this time. One that
-    /// has another owner is passed over; a later time stays.
-    async fn note_applied(&self, owned: &[(i32, i64)], at: Instant) -> Result<(), StoreError>;
+    /// Notes up to what times partitions have applied things. One that has another owner is passed over; a later time
+    /// stays.
+    async fn note_applied(&self, applied: &[AppliedUpTo]) -> Result<(), StoreError>;
+
+    /// A time up to which every partition has applied all assignment-events; `None` where one never said so.
+    async fn facts_at(&self) -> Result<Option<Instant>, StoreError>;
 
     /// The bill runs of all partitions as their home partitions hold them.
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError>;

@@ -296,6 +296,21 @@ pub struct DeadLetterRow {
     pub detail: String,
 }
 
+/// Up to what times a partition has applied things; what is `None` is as it was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AppliedUpTo {
+    /// The partition pair.
+    pub partition: i32,
+    /// The epoch that it was taken with.
+    pub epoch: i64,
+    /// All that its topics held.
+    pub all: Option<Instant>,
+    /// All that assignment-events held on this partition.
+    pub facts: Option<Instant>,
+    /// All bill runs, whichever partition they came in on.
+    pub runs: Option<Instant>,
+}
+
 /// All that one batch of one partition pair changes.
 #[derive(Debug, Clone, Default)]
 pub struct Commit {
@@ -311,6 +326,10 @@ pub struct Commit {
     pub outbox_number: i64,
     /// A time whose records the partition has then all applied; `None` when that is not known to be later than before.
     pub applied_at: Option<Instant>,
+    /// The same for assignment-events on this partition.
+    pub facts_at: Option<Instant>,
+    /// The same for bill runs, whichever partition they came in on.
+    pub runs_at: Option<Instant>,
     /// Control totals, this batch's included.
     pub totals: Totals,
     /// Sources that got a number in this batch.

@@ -16,12 +16,16 @@ const MOST: usize = 64;
 
 /// Ends of a partition pair's topics that its commits have yet to come to, each with a time from before it was asked for.
 #[derive(Debug, Default)]
-pub(super) struct Ends(Mutex<VecDeque<(Instant, Offsets)>>);
+pub(super) struct Ends {
+    waiting: Mutex<VecDeque<(Instant, Offsets)>>,
+    /// Up to what times assignment-events and bill runs were seen to be applied.
+    seen: Mutex<(Option<Instant>, Option<Instant>)>,
+}
 
 impl Ends {
     /// Notes where the topics end; they did so at this time or later.
     pub(super) fn push(&self, at: Instant, ends: Offsets) {
-        let mut waiting = lock(&self.0);
+        let mut waiting = lock(&self.waiting);
         if waiting.len() < MOST {
             waiting.push_back((at, ends));
         }
@@ -29,11 +33,23 @@ impl Ends {
 
     /// The latest time whose ends these offsets have come to, if there is one that was not told before.
     pub(super) fn reached(&self, next: Offsets) -> Option<Instant> {
-        let mut waiting = lock(&self.0);
+        let mut waiting = lock(&self.waiting);
         let is_reached =
             |(_, ends): &&(Instant, Offsets)| ends.usage <= next.usage && ends.assignments <= next.assignments;
         let reached = waiting.iter().take_while(is_reached).count();
         waiting.drain(..reached).next_back().map(|(at, _)| at)
+    }
+
+    /// Notes up to what times all assignment-events and all bill runs are applied, for whoever commits next: the watch's own
+    /// writing gives way to commits.
+    pub(super) fn note_seen(&self, facts: Option<Instant>, runs: Option<Instant>) {
+        let mut seen = lock(&self.seen);
+        *seen = (seen.0.max(facts), seen.1.max(runs));
+    }
+
+    /// Those times.
+    pub(super) fn seen(&self) -> (Option<Instant>, Option<Instant>) {
+        *lock(&self.seen)
     }
 }
 

@@ -177,6 +177,11 @@ impl Partition {
         self.trailing.values().fold(self.offsets, |first, trailing| first.earlier(trailing.row.offsets))
     }
 
+    /// The next offsets of what is applied or kept aside for customers behind.
+    pub(super) fn passed(&self) -> Offsets {
+        self.offsets
+    }
+
     /// The next offsets to read.
     pub(super) fn read(&self) -> Offsets {
         self.read
@@ -385,6 +390,7 @@ impl Partition {
         if self.trailing.is_empty() {
             commit.applied_at = self.ends.reached(commit.next);
         }
+        (commit.facts_at, commit.runs_at) = self.ends.seen();
         commit.totals = self.totals;
         commit.totals += totals;
         for kind in 0..3 {

@@ -36,6 +36,8 @@ pub(super) struct Shared {
     /// Batches handed over that are not committed yet.
     in_hand: AtomicUsize,
     committed: [AtomicI64; 2],
+    /// The next offset of assignment-events, customers behind left out.
+    next_fact: AtomicI64,
     /// Usage held and not reversed.
     held: AtomicI64,
     /// Customers behind.
@@ -57,6 +59,7 @@ impl Shared {
             stop: Mutex::default(),
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
+            next_fact: AtomicI64::new(0),
             held: AtomicI64::new(0),
             behind: AtomicUsize::new(0),
             steps: AtomicU64::new(0),
@@ -99,6 +102,11 @@ impl Shared {
         }
     }
 
+    /// The next offset of assignment-events that no fact but those of customers behind is before.
+    pub(super) fn next_fact(&self) -> i64 {
+        self.next_fact.load(Ordering::Acquire)
+    }
+
     /// How much usage is held and not reversed.
     pub(super) fn held(&self) -> i64 {
         self.held.load(Ordering::Acquire)
@@ -126,6 +134,7 @@ impl Shared {
         let offsets = partition.offsets();
         self.committed[Input::Usage as usize].store(offsets.usage, Ordering::Release);
         self.committed[Input::Assignments as usize].store(offsets.assignments, Ordering::Release);
+        self.next_fact.store(partition.passed().assignments, Ordering::Release);
         self.held.store(partition.totals().held, Ordering::Release);
         self.behind.store(partition.behind(), Ordering::Release);
         let mut runs = lock(&self.runs);

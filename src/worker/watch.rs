@@ -16,7 +16,7 @@ use super::partition::Context;
 use super::stall::{Look, Stalls};
 use super::task::Work;
 use crate::domain::{self, BillRunRow};
-use crate::store::{Offsets, StoreError};
+use crate::store::{AppliedUpTo, Offsets, StoreError};
 use crate::stream::{self, Control, Ends, Start};
 use crate::telemetry::{Health, metrics as names};
 
@@ -40,11 +40,18 @@ pub(super) struct Watch {
     pub(super) health: Health,
 }
 
+/// Bill runs as their home partitions hold them, and a time up to which all that came in on any are among them.
+#[derive(Default)]
+struct KnownRuns {
+    runs: Arc<Vec<BillRunRow>>,
+    until: Option<domain::Instant>,
+}
+
 impl Watch {
     /// Watches until it is aborted.
     pub(super) async fn run(self) {
         let mut shown: BTreeSet<i32> = BTreeSet::new();
-        let mut runs: Arc<Vec<BillRunRow>> = Arc::default();
+        let mut runs = KnownRuns::default();
         let mut ends: Option<Ends> = None;
         let mut stalls = Stalls::default();
         let mut period = tokio::time::interval(PERIOD);
@@ -73,9 +80,9 @@ impl Watch {
             });
             ends = match asking.await {
                 Ok(Ok((ends, found))) => {
-                    let looks = self.show(&watched, &found, &runs, asked_at);
+                    let (looks, applied) = self.show(&watched, &found, &runs, asked_at);
                     if on_time {
-                        self.note_applied(&looks, asked_at).await;
+                        self.note_applied(&applied).await;
                     }
                     self.tell_stalls(&mut stalls, &looks);
                     Some(ends)
@@ -99,7 +106,9 @@ impl Watch {
 
     /// Brings bill runs and repairs to the partitions, and to the store which partitions stand still. Returns the bill
     /// runs.
-    async fn bring(&self, watched: &BTreeMap<i32, Watched>) -> Result<Arc<Vec<BillRunRow>>, StoreError> {
+    async fn bring(&self, watched: &BTreeMap<i32, Watched>) -> Result<KnownRuns, StoreError> {
+        // First the time: what a home partition had applied by then is among the runs that are read after it.
+        let until = self.context.store.facts_at().await?;
         let runs = self.context.store.home_bill_runs().await?;
         let runs = Arc::new(runs.into_iter().map(|run| run.row).collect::<Vec<BillRunRow>>());
         for one in watched.values() {
@@ -116,7 +125,7 @@ impl Watch {
                 self.control.rejoin();
             }
         }
-        Ok(runs)
+        Ok(KnownRuns { runs, until })
     }
 
     /// Says which partitions stand still.
@@ -158,11 +167,9 @@ impl Watch {
         self.health.stuck(names::PARTITIONS, Some(line));
     }
 
-    /// Writes that the partitions which do not lag had applied all that there was at this time.
-    async fn note_applied(&self, looks: &[Look], asked_at: domain::Instant) {
-        let idle: Vec<(i32, i64)> =
-            looks.iter().filter(|look| look.lag == 0).map(|look| (look.partition, look.epoch)).collect();
-        match tokio::time::timeout(PATIENCE, self.context.store.note_applied(&idle, asked_at)).await {
+    /// Writes up to what times partitions have applied things.
+    async fn note_applied(&self, applied: &[AppliedUpTo]) {
+        match tokio::time::timeout(PATIENCE, self.context.store.note_applied(applied)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => debug!("how far all is applied is not told now: {error}"),
             Err(_) => debug!("how far all is applied is not told now: the store does not answer"),
@@ -170,21 +177,22 @@ impl Watch {
     }
 
     /// Sets the gauges of lag: records up to where a read_committed reader is at the end, and bill runs yet to apply.
-    /// Returns how the partitions are that are to move. One that lags is told where its topics ended at `asked_at`.
+    /// Returns how the partitions are that are to move, and up to what times they have applied things. One that lags is told
+    /// where its topics ended at `asked_at`.
     fn show(
         &self,
         watched: &BTreeMap<i32, Watched>,
         ends: &[Start],
-        runs: &[BillRunRow],
+        known: &KnownRuns,
         asked_at: domain::Instant,
-    ) -> Vec<Look> {
-        let mut looks = Vec::new();
+    ) -> (Vec<Look>, Vec<AppliedUpTo>) {
+        let (mut looks, mut applied) = (Vec::new(), Vec::new());
         for end in ends {
             let Some(one) = watched.get(&end.partition) else { continue };
             one.shared.note_usage_end(end.usage);
             let committed = one.shared.committed();
             let reached = *lock(&one.ends);
-            let lag = |input: Input, committed: i64, end: i64| {
+            let lag_of = |input: Input, committed: i64, end: i64| {
                 // What lies between the last record and the end there was no record, and a gap is no lag.
                 let position = match reached[input as usize] {
                     Some((at, given)) if committed >= given => at.max(committed),
@@ -192,19 +200,24 @@ impl Watch {
                 };
                 (end - position).max(0)
             };
-            let runs_to_come = one.shared.runs_to_come(runs);
-            let usage = lag(Input::Usage, committed.usage, end.usage);
-            let assignments = lag(Input::Assignments, committed.assignments, end.assignments) + runs_to_come;
+            let runs_to_come = one.shared.runs_to_come(&known.runs);
+            let usage = lag_of(Input::Usage, committed.usage, end.usage);
+            let assignments = lag_of(Input::Assignments, committed.assignments, end.assignments) + runs_to_come;
             self.metrics.lag(Input::Usage, end.partition).set(usage as f64);
             self.metrics.lag(Input::Assignments, end.partition).set(assignments as f64);
             if one.shared.stop().is_none() {
                 let (partition, epoch, lag) = (end.partition, one.shared.epoch, usage + assignments);
+                let has_facts = lag_of(Input::Assignments, one.shared.next_fact(), end.assignments) == 0;
+                let facts = has_facts.then_some(asked_at);
+                let runs = known.until.filter(|_| runs_to_come == 0);
+                one.shared.ends.note_seen(facts, runs);
+                applied.push(AppliedUpTo { partition, epoch, all: (lag == 0).then_some(asked_at), facts, runs });
                 looks.push(Look { partition, epoch, committed, steps: one.shared.steps(), lag });
                 if lag > 0 && runs_to_come == 0 {
                     one.shared.ends.push(asked_at, Offsets { usage: end.usage, assignments: end.assignments });
                 }
             }
         }
-        looks
+        (looks, applied)
     }
 }

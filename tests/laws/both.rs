@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use headroom::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 use headroom::store::{
-    AcceptedGap, AlertRow, Answer, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
-    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace,
-    Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError,
-    Taken, WholeLetter, connect,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps,
+    HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned,
+    Place as RecordPlace, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot,
+    Store, StoreError, Taken, WholeLetter, connect,
 };
 use proptest::prop_assert_eq;
 use proptest::test_runner::TestCaseError;
@@ -266,8 +266,12 @@ impl Store for Both {
         }
     }
 
-    async fn note_applied(&self, owned: &[(i32, i64)], at: Instant) -> Result<(), StoreError> {
-        self.real.note_applied(owned, at).await
+    async fn note_applied(&self, applied: &[AppliedUpTo]) -> Result<(), StoreError> {
+        self.real.note_applied(applied).await
+    }
+
+    async fn facts_at(&self) -> Result<Option<Instant>, StoreError> {
+        self.real.facts_at().await
     }
 
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {

@@ -11,10 +11,10 @@ use headroom::domain::{
     StandingRow, StoredRow, Totals, UsageState, packed,
 };
 use headroom::store::{
-    AcceptedGap, AlertRow, Answer, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow, Deployment, Gaps,
-    HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned,
-    Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store,
-    StoreError, StoredAhead, Taken, WholeLetter,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow,
+    Deployment, Gaps, HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer,
+    Offsets, Partitioned, Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side,
+    Snapshot, Store, StoreError, StoredAhead, Taken, WholeLetter,
 };
 use uuid::Uuid;
 
@@ -344,7 +344,11 @@ impl Store for Memory {
         }
     }
 
-    async fn note_applied(&self, _owned: &[(i32, i64)], _at: Instant) -> Result<(), StoreError> {
+    async fn note_applied(&self, _applied: &[AppliedUpTo]) -> Result<(), StoreError> {
+        unreachable!("no part of a partition's work")
+    }
+
+    async fn facts_at(&self) -> Result<Option<Instant>, StoreError> {
         unreachable!("no part of a partition's work")
     }
 

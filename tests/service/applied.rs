@@ -63,4 +63,36 @@ fn an_answer_says_up_to_what_time_all_is_in_it() {
         later
     });
     at_last(instant());
+
+    // A bill run that its home partition cannot apply yet is missing in the rows of all partitions, so that the time of all
+    // stands still.
+    let lock = "begin; lock table bill_run in share mode";
+    runtime.block_on(sqlx::raw_sql(lock).execute(&mut holder)).unwrap();
+    let run = (1..).find(|run| Partitioner::Murmur2.partition_of(*run, PARTITIONS) == 6).unwrap();
+    let fact = json!({"version": 1, "billRunId": run, "billingCycleId": 3, "periodStartDate": "2026-09-01",
+        "periodEndDate": "2026-09-30", "usageFromDate": "2026-09-01", "usageUntilDate": "2026-09-30", "status": "OPEN"});
+    deployment.send("bill-run.changed", "/billing", "run", run, &fact);
+    let sent = instant();
+    until("its home partition tries", || {
+        let waits = "select count(*) from pg_locks where relation = 'bill_run'::regclass and not granted";
+        on_postgres(&url, waits) >= Some(1)
+    });
+    let usage = json!({"customerId": other, "siteId": 1, "usageProductInventoryId": 12, "usageProductId": 1,
+        "startTime": instant().to_string(), "chargingType": "DURATION", "quantity": 60, "price": 0});
+    deployment.send("usage.recorded", "/switch", "call-2", other, &usage);
+    until("the other partition goes on", || on_postgres(&url, "select count(*) from ledger") == Some(2));
+    let seen = instant();
+    while instant().duration_since(seen).as_secs() < 3 {
+        let applied = asked(&deployment, &token, &of(other));
+        assert!(applied.is_some_and(|at| at <= sent), "{applied:?} is later than {sent}, and the run is not in");
+    }
+    runtime.block_on(sqlx::raw_sql("commit").execute(&mut holder)).unwrap();
+    until("the run is in", || {
+        let later = asked(&deployment, &token, &of(other)).is_some_and(|at| at > sent);
+        let home = Partitioner::Murmur2.partition_of(other, PARTITIONS);
+        let of_run = format!("select count(*) from bill_run where partition = {home}");
+        assert!(!later || on_postgres(&url, &of_run) == Some(1), "the run is not in");
+        later
+    });
+    at_last(instant());
 }

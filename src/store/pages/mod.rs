@@ -18,11 +18,11 @@ pub(super) use sql::Dialect;
 use super::{Partitioned, Settled, StoreError};
 use crate::domain::standing::usage_span;
 use crate::domain::{
-    AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BucketRow, ChargingType, Date, Instant, Level,
-    Partitioner, Quantity, RunStatus,
+    AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BucketRow, Calendar, ChargingType, Date, Instant,
+    Level, Partitioner, Quantity, RunStatus,
 };
 use sources::{Group, Kind, Source, Sources};
-use sql::{Statements, Way, list, pairs};
+use sql::{Statements, Way, list, quads};
 
 /// The most customers by which rows are found rather than by their order.
 const FEW: usize = 1_000;
@@ -55,13 +55,11 @@ pub(super) async fn answer<M: Moment>(moment: &mut M, question: &Question<'_>) -
         let each: BTreeSet<(i32, i64)> = ids.iter().map(|id| (home(*id), *id)).collect();
         each.into_iter().collect()
     });
-    let partitions: Vec<i32> = match &by_customer {
+    let partitions: Vec<i32> = match by_customer.as_deref() {
+        // That there is nothing at all is true of all partitions.
+        None | Some([]) => (0..settled.partitions).collect(),
         Some(customers) => customers.iter().map(|(home, _)| *home).collect::<BTreeSet<i32>>().into_iter().collect(),
-        None => (0..settled.partitions).collect(),
     };
-    if partitions.is_empty() {
-        return Ok(Answer { total: question.counted.then_some(0), ..Answer::default() });
-    }
     let mut answer = Answer { applied_at: applied_at(moment, &partitions).await?, ..Answer::default() };
     if question.filters.pass_nothing() || question.owners.as_ref().is_some_and(Vec::is_empty) {
         answer.total = question.counted.then_some(0);
@@ -79,7 +77,7 @@ pub(super) async fn answer<M: Moment>(moment: &mut M, question: &Question<'_>) -
     let groups = sources::groups(sources, &question.sort);
     fill(moment, &statements, &groups, question, &mut answer).await?;
     if question.nested {
-        answer.accounts = accounts(moment, &answer.rows).await?;
+        answer.accounts = accounts(moment, question.calendar, &answer.rows).await?;
     }
     Ok(answer)
 }
@@ -95,19 +93,23 @@ async fn settled<M: Moment>(moment: &mut M) -> Result<Option<Settled>, StoreErro
     Ok(Some(Settled { partitions: small(numbers[0])?, partitioner, time_zone: String::new() }))
 }
 
-/// When each of these partitions was last at the ends of its topics: the earliest of them, if all have been.
+/// When each of these partitions was last at the ends of its topics, and had all bill runs, which come in on any: the
+/// earliest of them, if all have been.
 async fn applied_at<M: Moment>(moment: &mut M, partitions: &[i32]) -> Result<Option<Instant>, StoreError> {
-    let micros = (moment.dialect().micros)("min(applied_at)");
+    let micros = moment.dialect().micros;
     let statement = format!(
-        "SELECT CAST(count(applied_at) AS bigint), {micros} FROM progress WHERE partition IN ({})",
+        "SELECT CAST(count(CASE WHEN applied_at IS NOT NULL AND runs_at IS NOT NULL THEN 1 END) AS bigint), {}, {} \
+         FROM progress WHERE partition IN ({})",
+        micros("min(applied_at)"),
+        micros("min(runs_at)"),
         list(partitions)
     );
-    let rows = moment.rows(statement, 2, false).await?;
-    let of = rows.first().map(|row| (row.numbers[0], row.numbers[1]));
-    Ok(of.and_then(|(known, earliest)| {
-        let all = known.and_then(|known| usize::try_from(known).ok()) == Some(partitions.len());
-        earliest.filter(|_| all).map(Instant::from_micros)
-    }))
+    let rows = moment.rows(statement, 3, false).await?;
+    let Some([Some(known), Some(applied), Some(runs)]) = rows.first().map(|row| row.numbers.as_slice()) else {
+        return Ok(None);
+    };
+    let all = usize::try_from(*known).ok() == Some(partitions.len());
+    Ok(all.then(|| Instant::from_micros(*applied.min(runs))))
 }
 
 /// Where rows of the bill runs that are asked for come from.
@@ -215,18 +217,41 @@ async fn ways<M: Moment>(
     if filters.lines.is_some() || filters.sites.is_some() {
         return Ok((rest(), rest()));
     }
-    // Plans and owners of stored rows are those of when they were stored.
-    if let Some(ids) = &filters.plans
-        && let Some(few) = few(moment, &format!("assignment WHERE inclusive_usage_plan_id IN ({})", list(ids))).await?
-    {
-        return Ok((Way::Customers(few), rest()));
+    // Who ever had a plan, or one with a component: rows of a closed run are as they were when it closed.
+    let mut plans = filters.plans.clone();
+    if let Some(ids) = filters.components.as_ref().filter(|_| plans.is_none()) {
+        plans = plans_with(moment, ids).await?;
     }
+    if plans.as_ref().is_some_and(Vec::is_empty) {
+        return Ok((Way::Customers(Vec::new()), Way::Customers(Vec::new())));
+    }
+    if let Some(ids) = plans {
+        let having = format!("plan_customer WHERE inclusive_usage_plan_id IN ({})", list(ids));
+        if let Some(few) = few(moment, &having).await? {
+            return Ok((Way::Customers(few.clone()), Way::Customers(few)));
+        }
+    }
+    // Owners of stored rows are those of when they were stored.
     if let Some(ids) = &question.owners
         && let Some(few) = few(moment, &format!("customer WHERE contract_owner_id IN ({})", list(ids))).await?
     {
         return Ok((Way::Customers(few), rest()));
     }
     Ok((rest(), rest()))
+}
+
+/// The plans that ever had one of these components, if those are few.
+async fn plans_with<M: Moment>(moment: &mut M, components: &[i64]) -> Result<Option<Vec<i64>>, StoreError> {
+    let statement = format!(
+        "SELECT DISTINCT inclusive_usage_plan_id FROM component_plan WHERE component_id IN ({}) LIMIT {}",
+        list(components),
+        FEW + 1
+    );
+    let rows = moment.rows(statement, 1, false).await?;
+    if rows.len() > FEW {
+        return Ok(None);
+    }
+    rows.into_iter().map(|row| whole(row.numbers[0])).collect::<Result<Vec<i64>, _>>().map(Some)
 }
 
 /// The customers of some rows, if those are few.
@@ -331,31 +356,40 @@ fn found(group: &Group, row: Cells) -> Result<Found, StoreError> {
     })
 }
 
-/// What covers the live rows: assignments of their customers, and the buckets of those.
-async fn accounts<M: Moment>(moment: &mut M, rows: &[Found]) -> Result<Vec<Partitioned<AccountImage>>, StoreError> {
+/// What covers the live rows: assignments to their lines, sites and customers, and the buckets of those that may be drawn
+/// from when the earliest of the runs' usage dates begins until the latest ends.
+async fn accounts<M: Moment>(
+    moment: &mut M,
+    calendar: &Calendar,
+    rows: &[Found],
+) -> Result<Vec<Partitioned<AccountImage>>, StoreError> {
     let mut images: BTreeMap<(i32, i64), AccountImage> = BTreeMap::new();
-    let (mut lines, mut sites) = (BTreeSet::new(), BTreeSet::new());
+    let mut covering = BTreeSet::new();
+    let (mut from, mut until) = (Instant::MAX, Instant::MIN);
     for row in rows {
-        if let Nested::Live { site, .. } = row.nested {
+        if let Nested::Live { span, site, .. } = row.nested {
             let image = AccountImage { customer: row.customer, ..AccountImage::default() };
             images.insert((row.partition, row.customer), image);
-            lines.insert(row.upi);
-            sites.extend(site);
+            let mut cover = |level: Level, scope: i64| {
+                covering.insert((row.partition, row.customer, i64::from(level.number()), scope));
+            };
+            cover(Level::Customer, 0);
+            cover(Level::Inventory, row.upi);
+            site.into_iter().for_each(|site| cover(Level::Site, site));
+            (from, until) = (from.min(span.0), until.max(span.1));
         }
     }
     if images.is_empty() {
         return Ok(Vec::new());
     }
-    let customers = pairs(images.keys().copied());
-    let of_sites =
-        if sites.is_empty() { String::new() } else { format!("OR a.level = 1 AND a.scope IN ({}) ", list(sites)) };
     let statement = format!(
         "SELECT CAST(a.partition AS bigint), a.customer_id, CAST(a.level AS bigint), a.assignment_id, a.version, a.fact \
-         FROM (VALUES {customers}) c JOIN assignment a ON a.partition = c.column1 AND a.customer_id = c.column2 \
-         WHERE a.fact IS NOT NULL AND (a.level = 2 {of_sites}OR a.level = 0 AND a.scope IN ({}))",
-        list(lines)
+         FROM (VALUES {}) c JOIN assignment a ON a.partition = c.column1 AND a.customer_id = c.column2 \
+         AND a.level = c.column3 AND a.scope = c.column4 WHERE a.fact IS NOT NULL",
+        quads(covering)
     );
     let mut keys = BTreeSet::new();
+    let mut oldest = from;
     for row in moment.rows(statement, 5, true).await? {
         let Some(image) = images.get_mut(&(small(row.numbers[0])?, whole(row.numbers[1])?)) else { continue };
         let key = AssignmentKey {
@@ -365,20 +399,24 @@ async fn accounts<M: Moment>(moment: &mut M, rows: &[Found]) -> Result<Vec<Parti
         let fact = row.text.ok_or_else(broken)?;
         let assignment: Assignment =
             serde_json::from_str(&fact).map_err(|error| StoreError::Failed(format!("assignment.fact: {error}")))?;
+        oldest = assignment.windows_open_at(calendar, from).map(|window| window.start).fold(oldest, Instant::min);
+        keys.insert((small(row.numbers[0])?, image.customer, i64::from(key.level.number()), key.id));
         image.assignments.push(AssignmentRow { key, version: whole(row.numbers[4])?, assignment: Some(assignment) });
-        keys.insert((i32::from(key.level.number()), key.id));
     }
     if keys.is_empty() {
         return Ok(into_list(images));
     }
+    let Dialect { micros, instant, .. } = moment.dialect();
     let statement = format!(
         "SELECT CAST(b.partition AS bigint), b.customer_id, CAST(b.slot AS bigint), CAST(b.level AS bigint), \
          b.assignment_id, b.component_id, {}, CAST(b.charging_type AS bigint), CAST(CAST(b.by_value AS int) AS bigint), \
-         b.allowance, b.remaining \
-         FROM (VALUES {customers}) c JOIN bucket b ON b.partition = c.column1 AND b.customer_id = c.column2 \
-         WHERE (b.level, b.assignment_id) IN (VALUES {})",
-        (moment.dialect().micros)("b.window_start"),
-        pairs(keys)
+         b.allowance, b.remaining FROM (VALUES {}) c JOIN bucket b ON b.partition = c.column1 \
+         AND b.customer_id = c.column2 AND b.level = c.column3 AND b.assignment_id = c.column4 \
+         WHERE b.window_start >= {} AND b.window_start < {}",
+        micros("b.window_start"),
+        quads(keys),
+        instant(oldest.micros()),
+        instant(until.micros())
     );
     for row in moment.rows(statement, 11, false).await? {
         let Some(image) = images.get_mut(&(small(row.numbers[0])?, whole(row.numbers[1])?)) else { continue };

@@ -18,6 +18,8 @@ pub(in crate::store) struct Dialect {
     pub(in crate::store) days: fn(&str) -> String,
     /// An instant as microseconds since 1970-01-01.
     pub(in crate::store) micros: fn(&str) -> String,
+    /// Microseconds since 1970-01-01 as an instant.
+    pub(in crate::store) instant: fn(i64) -> String,
     /// Whether a column of ids and a list have one in common.
     pub(in crate::store) any_of: fn(&str, &str) -> String,
     /// Whether what is nested in a stored row has an assignment that meets the conditions on its id, its plan and, if
@@ -54,23 +56,50 @@ pub(super) fn list<T: ToString>(numbers: impl IntoIterator<Item = T>) -> String 
     texts.join(", ")
 }
 
+/// Fours of numbers as a list.
+pub(super) fn quads(fours: impl IntoIterator<Item = (i32, i64, i64, i64)>) -> String {
+    list(fours.into_iter().map(|(one, two, three, four)| format!("({one}, {two}, {three}, {four})")))
+}
+
 /// Pairs as a list.
-pub(super) fn pairs(pairs: impl IntoIterator<Item = (i32, i64)>) -> String {
+fn pairs(pairs: impl IntoIterator<Item = (i32, i64)>) -> String {
     list(pairs.into_iter().map(|(one, other)| format!("({one}, {other})")))
+}
+
+/// The most parts that SQLite takes one after the other.
+const MOST_PARTS: usize = 500;
+
+/// The rows of all branches.
+fn union(branches: Vec<String>) -> String {
+    const ALL: &str = " UNION ALL ";
+    if branches.len() <= MOST_PARTS {
+        return branches.join(ALL);
+    }
+    let part = |part: &[String]| format!("SELECT * FROM ({}) p", part.join(ALL));
+    branches.chunks(MOST_PARTS).map(part).collect::<Vec<String>>().join(ALL)
 }
 
 impl Statements<'_> {
     /// How many rows a group has.
     pub(super) fn count(&self, group: &Group) -> String {
-        format!("SELECT CAST(count(*) AS bigint) FROM ({}) k", self.branches(group))
+        format!("{}SELECT CAST(count(*) AS bigint) FROM ({}) k", self.customers(), union(self.branches(group)))
     }
 
     /// Rows of a group: the place of the source, partition, customer, line, site, product, and of a stored row what is
     /// nested.
     pub(super) fn page(&self, group: &Group, skip: i64, limit: i64) -> String {
         let turned = if group.turned { " DESC" } else { "" };
+        let mut branches = self.branches(group);
         // Within one source there is nothing to rank.
-        let rank = if group.sources.len() > 1 { ", k.rank" } else { "" };
+        let mut rank = "";
+        if branches.len() > 1 {
+            rank = ", k.rank";
+            // Each source in its order and no further than the page, so that an index gives it.
+            let most = skip.saturating_add(limit);
+            for branch in &mut branches {
+                *branch = format!("SELECT * FROM ({branch} ORDER BY upi{turned}, customer_id LIMIT {most}) b");
+            }
+        }
         let order = format!("k.upi{turned}{rank}, k.customer_id");
         let stored = group.sources.iter().any(|(_, source)| source.kind == Kind::Stored);
         let (entries, joined) = match stored {
@@ -82,18 +111,20 @@ impl Statements<'_> {
             false => ("NULL", ""),
         };
         format!(
-            "SELECT CAST(k.source AS bigint), CAST(k.partition AS bigint), k.customer_id, k.upi, s.site_id, \
+            "{}SELECT CAST(k.source AS bigint), CAST(k.partition AS bigint), k.customer_id, k.upi, s.site_id, \
              s.usage_product_id, {entries} FROM (SELECT * FROM ({}) k ORDER BY {order} LIMIT {limit} OFFSET {skip}) k \
              LEFT JOIN standing_row s ON s.partition = k.partition AND s.customer_id = k.customer_id \
              AND s.usage_product_inventory_id = k.upi AND s.from_micros = k.from_micros{joined} ORDER BY {order}",
-            self.branches(group)
+            self.customers(),
+            union(branches)
         )
     }
 
     /// The billing cycles in which anything that is asked for may stand now.
     pub(super) fn cycles(&self, cycles: &[i64]) -> String {
         let mut text = format!(
-            "SELECT DISTINCT s.billing_cycle_id FROM {} WHERE s.billing_cycle_id IN ({})",
+            "{}SELECT DISTINCT s.billing_cycle_id FROM {} WHERE s.billing_cycle_id IN ({})",
+            self.customers(),
             self.live_base(),
             list(cycles)
         );
@@ -101,10 +132,23 @@ impl Statements<'_> {
         text
     }
 
-    fn branches(&self, group: &Group) -> String {
-        let branches: Vec<String> =
-            group.sources.iter().enumerate().map(|(at, (rank, source))| self.branch(at, *rank, source)).collect();
-        branches.join(" UNION ALL ")
+    /// The customers by which rows are found, named once however many sources there are.
+    fn customers(&self) -> String {
+        let named = |name: &str, way: &Way| match way {
+            Way::Customers(customers) if !customers.is_empty() => {
+                let customers = pairs(customers.iter().copied());
+                Some(format!("{name} (partition, customer_id) AS (VALUES {customers})"))
+            }
+            _ => None,
+        };
+        let (live, stored) = &self.ways;
+        let lists = [named("live_customer", live), named("stored_customer", stored)];
+        let lists: Vec<String> = lists.into_iter().flatten().collect();
+        if lists.is_empty() { String::new() } else { format!("WITH {} ", lists.join(", ")) }
+    }
+
+    fn branches(&self, group: &Group) -> Vec<String> {
+        group.sources.iter().enumerate().map(|(at, (rank, source))| self.branch(at, *rank, source)).collect()
     }
 
     fn branch(&self, at: usize, rank: usize, source: &Source) -> String {
@@ -177,10 +221,9 @@ impl Statements<'_> {
                 let sites = list(self.filters.sites.iter().flatten());
                 format!("(SELECT s.* FROM standing_row s WHERE s.site_id IN ({sites}){fence}) s")
             }
-            Way::Customers(customers) => format!(
-                "(SELECT s.* FROM (VALUES {}) c JOIN standing_row s ON s.partition = c.column1 \
-                 AND s.customer_id = c.column2{fence}) s",
-                pairs(customers.iter().copied())
+            Way::Customers(_) => format!(
+                "(SELECT s.* FROM live_customer c JOIN standing_row s ON s.partition = c.partition \
+                 AND s.customer_id = c.customer_id{fence}) s"
             ),
         }
     }
@@ -196,10 +239,9 @@ impl Statements<'_> {
                     "(SELECT s.* FROM stored_row s WHERE s.bill_run_id = {run} AND s.site_id IN ({sites}){fence}) s"
                 )
             }
-            Way::Customers(customers) => format!(
-                "(SELECT s.* FROM (VALUES {}) c JOIN stored_row s ON s.partition = c.column1 \
-                 AND s.bill_run_id = {run} AND s.customer_id = c.column2{fence}) s",
-                pairs(customers.iter().copied())
+            Way::Customers(_) => format!(
+                "(SELECT s.* FROM stored_customer c JOIN stored_row s ON s.partition = c.partition \
+                 AND s.bill_run_id = {run} AND s.customer_id = c.customer_id{fence}) s"
             ),
         }
     }

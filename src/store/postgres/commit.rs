@@ -9,6 +9,7 @@ use super::types::{Timestamp, uuid_of};
 use super::{behind, copy, repair};
 use crate::domain::{BucketRow, Instant, Inventory, LastUsage, LineRow, Position, StandingRow, StoredRow};
 use crate::failpoint;
+use crate::store::plans::Plans;
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
 
 /// Writes a commit, all of it or nothing.
@@ -46,7 +47,7 @@ pub(super) async fn write(
 async fn fence(connection: &mut PgConnection, commit: &Commit) -> Result<bool, Error> {
     let moved = sqlx::query(
         "UPDATE progress SET usage_offset = $5, assignments_offset = $6, outbox_number = $7, \
-         applied_at = greatest(applied_at, $8) \
+         applied_at = greatest(applied_at, $8), facts_at = greatest(facts_at, $9), runs_at = greatest(runs_at, $10) \
          WHERE partition = $1 AND epoch = $2 AND usage_offset = $3 AND assignments_offset = $4",
     )
     .bind(commit.partition)
@@ -57,27 +58,11 @@ async fn fence(connection: &mut PgConnection, commit: &Commit) -> Result<bool, E
     .bind(commit.next.assignments)
     .bind(commit.outbox_number)
     .bind(commit.applied_at.map(Timestamp))
+    .bind(commit.facts_at.map(Timestamp))
+    .bind(commit.runs_at.map(Timestamp))
     .execute(connection)
     .await?;
     Ok(moved.rows_affected() == 1)
-}
-
-/// Notes when partitions were at the ends of their topics: a statement each, and none waits for a commit, which will say
-/// it itself.
-pub(super) async fn note_applied(pool: &PgPool, owned: &[(i32, i64)], at: Instant) -> Result<(), Error> {
-    let mut connection = pool.acquire().await?;
-    for (partition, epoch) in owned {
-        sqlx::query(
-            "UPDATE progress SET applied_at = greatest(applied_at, $3) WHERE partition = \
-             (SELECT partition FROM progress WHERE partition = $1 AND epoch = $2 FOR UPDATE SKIP LOCKED)",
-        )
-        .bind(partition)
-        .bind(epoch)
-        .bind(Timestamp(at))
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
 }
 
 async fn write_usage(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
@@ -186,9 +171,33 @@ async fn write_facts(connection: &mut PgConnection, commit: &Commit) -> Result<(
         .execute(&mut *connection)
         .await?;
     }
+    write_plans(connection, commit).await?;
     write_lines(connection, commit).await?;
     write_standing(connection, commit).await?;
     write_bill_runs(connection, commit).await
+}
+
+async fn write_plans(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
+    let Plans { customers, components } = Plans::of(commit);
+    for (pairs, statement) in [
+        (
+            customers,
+            "INSERT INTO plan_customer (partition, inclusive_usage_plan_id, customer_id) \
+             SELECT $1, * FROM unnest($2::int8[], $3::int8[]) ON CONFLICT DO NOTHING",
+        ),
+        (
+            components,
+            "INSERT INTO component_plan (partition, component_id, inclusive_usage_plan_id) \
+             SELECT $1, * FROM unnest($2::int8[], $3::int8[]) ON CONFLICT DO NOTHING",
+        ),
+    ] {
+        if pairs.is_empty() {
+            continue;
+        }
+        let (firsts, seconds): (Vec<i64>, Vec<i64>) = pairs.into_iter().unzip();
+        sqlx::query(statement).bind(commit.partition).bind(firsts).bind(seconds).execute(&mut *connection).await?;
+    }
+    Ok(())
 }
 
 async fn write_lines(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {

@@ -26,9 +26,10 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 use super::{
-    AcceptedGap, AlertRow, Answer, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
-    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
-    Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps,
+    HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned,
+    Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store,
+    StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 
@@ -262,8 +263,12 @@ impl Store for Postgres {
         commit::write(&self.pool, commit, |error| self.error(error)).await
     }
 
-    async fn note_applied(&self, owned: &[(i32, i64)], at: Instant) -> Result<(), StoreError> {
-        commit::note_applied(&self.pool, owned, at).await.map_err(|error| self.error(&error))
+    async fn note_applied(&self, applied: &[AppliedUpTo]) -> Result<(), StoreError> {
+        progress::note_applied(&self.pool, applied).await.map_err(|error| self.error(&error))
+    }
+
+    async fn facts_at(&self) -> Result<Option<Instant>, StoreError> {
+        progress::facts_at(&self.pool).await.map_err(|error| self.error(&error))
     }
 
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {

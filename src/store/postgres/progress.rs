@@ -4,7 +4,9 @@ use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Error, Row};
 
 use super::behind;
-use crate::store::{AcceptedGap, Commit, Gaps, Offsets, Progress};
+use super::types::Timestamp;
+use crate::domain::Instant;
+use crate::store::{AcceptedGap, AppliedUpTo, Commit, Gaps, Offsets, Progress};
 
 pub(super) async fn all(pool: &PgPool) -> Result<Vec<Progress>, Error> {
     let mut transaction = pool.begin().await?;
@@ -28,6 +30,32 @@ pub(super) fn progress_of(row: &PgRow) -> Result<Progress, Error> {
         outbox_number: row.try_get("outbox_number")?,
         gaps: Gaps { usage: row.try_get("usage_gap")?, assignments: row.try_get("assignments_gap")? },
     })
+}
+
+/// Notes up to what times partitions have applied things: a statement each, and none waits for a commit.
+pub(super) async fn note_applied(pool: &PgPool, applied: &[AppliedUpTo]) -> Result<(), Error> {
+    let mut connection = pool.acquire().await?;
+    for of in applied {
+        sqlx::query(
+            "UPDATE progress SET applied_at = greatest(applied_at, $3), facts_at = greatest(facts_at, $4), \
+             runs_at = greatest(runs_at, $5) WHERE partition = \
+             (SELECT partition FROM progress WHERE partition = $1 AND epoch = $2 FOR UPDATE SKIP LOCKED)",
+        )
+        .bind(of.partition)
+        .bind(of.epoch)
+        .bind(of.all.map(Timestamp))
+        .bind(of.facts.map(Timestamp))
+        .bind(of.runs.map(Timestamp))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+pub(super) async fn facts_at(pool: &PgPool) -> Result<Option<Instant>, Error> {
+    let statement = "SELECT CASE WHEN count(facts_at) = count(*) THEN min(facts_at) END FROM progress";
+    let at: Option<Timestamp> = sqlx::query_scalar(statement).fetch_one(pool).await?;
+    Ok(at.map(|Timestamp(at)| at))
 }
 
 pub(super) async fn note_gaps(pool: &PgPool, partition: i32, epoch: i64, gaps: Gaps) -> Result<bool, Error> {

@@ -12,6 +12,7 @@ static DIALECT: Dialect = Dialect {
     fence: " OFFSET 0",
     days: |column| format!("({column} - date '1970-01-01')"),
     micros: |column| format!("CAST(extract(epoch FROM {column}) * 1000000 AS bigint)"),
+    instant: |micros| format!("(timestamptz 'epoch' + {micros} * interval '1 microsecond')"),
     any_of: |column, ids| format!("{column} && ARRAY[{ids}]::int8[]"),
     nested: |column, [assignments, plans, components]| {
         let meets = |condition: Option<String>, value: &str| condition.map(|text| text.replace("{}", value));

@@ -22,9 +22,10 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AcceptedGap, AlertRow, Answer, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, HeldSelection, LedgerKey,
-    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
-    Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps,
+    HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned,
+    Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store,
+    StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 
@@ -207,8 +208,12 @@ impl Store for Sqlite {
         }
     }
 
-    async fn note_applied(&self, owned: &[(i32, i64)], at: Instant) -> Result<(), StoreError> {
-        write::note_applied(&self.writer, owned, at).await.map_err(|error| self.error(&error))
+    async fn note_applied(&self, applied: &[AppliedUpTo]) -> Result<(), StoreError> {
+        progress::note_applied(&self.writer, applied).await.map_err(|error| self.error(&error))
+    }
+
+    async fn facts_at(&self) -> Result<Option<Instant>, StoreError> {
+        progress::facts_at(&self.readers).await.map_err(|error| self.error(&error))
     }
 
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {

@@ -4,7 +4,9 @@ use sqlx::sqlite::{SqlitePool, SqliteRow};
 use sqlx::{Error, Row};
 
 use super::behind;
-use crate::store::{AcceptedGap, Commit, Gaps, Offsets, Progress};
+use super::write::begin;
+use crate::domain::Instant;
+use crate::store::{AcceptedGap, AppliedUpTo, Commit, Gaps, Offsets, Progress};
 
 pub(super) async fn all(pool: &SqlitePool) -> Result<Vec<Progress>, Error> {
     let mut transaction = pool.begin().await?;
@@ -28,6 +30,33 @@ pub(super) fn progress_of(row: &SqliteRow) -> Result<Progress, Error> {
         outbox_number: row.try_get("outbox_number")?,
         gaps: Gaps { usage: row.try_get("usage_gap")?, assignments: row.try_get("assignments_gap")? },
     })
+}
+
+/// Notes up to what times partitions have applied things.
+pub(super) async fn note_applied(pool: &SqlitePool, applied: &[AppliedUpTo]) -> Result<(), Error> {
+    let mut transaction = begin(pool).await?;
+    for of in applied {
+        // Of a time and none the time, of two the later.
+        sqlx::query(
+            "UPDATE progress SET applied_at = coalesce(max(applied_at, ?3), ?3, applied_at), \
+             facts_at = coalesce(max(facts_at, ?4), ?4, facts_at), runs_at = coalesce(max(runs_at, ?5), ?5, runs_at) \
+             WHERE partition = ?1 AND epoch = ?2",
+        )
+        .bind(of.partition)
+        .bind(of.epoch)
+        .bind(of.all.map(Instant::micros))
+        .bind(of.facts.map(Instant::micros))
+        .bind(of.runs.map(Instant::micros))
+        .execute(&mut *transaction)
+        .await?;
+    }
+    transaction.commit().await
+}
+
+pub(super) async fn facts_at(pool: &SqlitePool) -> Result<Option<Instant>, Error> {
+    let statement = "SELECT CASE WHEN count(facts_at) = count(*) THEN min(facts_at) END FROM progress";
+    let at: Option<i64> = sqlx::query_scalar(statement).fetch_one(pool).await?;
+    Ok(at.map(Instant::from_micros))
 }
 
 pub(super) async fn note_gaps(pool: &SqlitePool, partition: i32, epoch: i64, gaps: Gaps) -> Result<bool, Error> {

@@ -14,6 +14,7 @@ static DIALECT: Dialect = Dialect {
     fence: " LIMIT -1 OFFSET 0",
     days: str::to_owned,
     micros: str::to_owned,
+    instant: |micros| micros.to_string(),
     any_of: |column, ids| format!("EXISTS (SELECT 1 FROM json_each({column}) n WHERE n.value IN ({ids}))"),
     nested: |column, [assignments, plans, components]| {
         let meets = |condition: Option<String>, value: &str| condition.map(|text| text.replace("{}", value));

@@ -7,10 +7,11 @@ use uuid::Uuid;
 use super::read::key_bytes;
 use super::{behind, repair};
 use crate::domain::Instant;
+use crate::store::plans::Plans;
 use crate::store::{Commit, Published, Settled, hex};
 
 /// Begins a transaction that may write from its first statement on, so that it never has to give way to another.
-async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, Error> {
+pub(super) async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, Error> {
     pool.begin_with("BEGIN IMMEDIATE").await
 }
 
@@ -44,20 +45,22 @@ pub(super) async fn settle(pool: &SqlitePool, settled: &Settled) -> Result<(), E
 pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, Error> {
     let mut transaction = begin(pool).await?;
     let moved = sqlx::query(
-        "UPDATE progress SET usage_offset = ?, assignments_offset = ?, outbox_number = ?, \
-         applied_at = coalesce(max(applied_at, ?), ?, applied_at) \
-         WHERE partition = ? AND epoch = ? AND usage_offset = ? AND assignments_offset = ?",
+        // SQLite's max of a null and anything is null.
+        "UPDATE progress SET usage_offset = ?5, assignments_offset = ?6, outbox_number = ?7, \
+         applied_at = coalesce(max(applied_at, ?8), ?8, applied_at), \
+         facts_at = coalesce(max(facts_at, ?9), ?9, facts_at), runs_at = coalesce(max(runs_at, ?10), ?10, runs_at) \
+         WHERE partition = ?1 AND epoch = ?2 AND usage_offset = ?3 AND assignments_offset = ?4",
     )
-    .bind(commit.next.usage)
-    .bind(commit.next.assignments)
-    .bind(commit.outbox_number)
-    // SQLite's max of a null and anything is null.
-    .bind(commit.applied_at.map(Instant::micros))
-    .bind(commit.applied_at.map(Instant::micros))
     .bind(commit.partition)
     .bind(commit.epoch)
     .bind(commit.from.usage)
     .bind(commit.from.assignments)
+    .bind(commit.next.usage)
+    .bind(commit.next.assignments)
+    .bind(commit.outbox_number)
+    .bind(commit.applied_at.map(Instant::micros))
+    .bind(commit.facts_at.map(Instant::micros))
+    .bind(commit.runs_at.map(Instant::micros))
     .execute(&mut *transaction)
     .await?;
     if moved.rows_affected() != 1 {
@@ -73,23 +76,6 @@ pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, E
     }
     transaction.commit().await?;
     Ok(true)
-}
-
-/// Notes when partitions were at the ends of their topics.
-pub(super) async fn note_applied(pool: &SqlitePool, owned: &[(i32, i64)], at: Instant) -> Result<(), Error> {
-    let mut transaction = begin(pool).await?;
-    for (partition, epoch) in owned {
-        sqlx::query(
-            "UPDATE progress SET applied_at = max(coalesce(applied_at, ?), ?) WHERE partition = ? AND epoch = ?",
-        )
-        .bind(at.micros())
-        .bind(at.micros())
-        .bind(partition)
-        .bind(epoch)
-        .execute(&mut *transaction)
-        .await?;
-    }
-    transaction.commit().await
 }
 
 async fn usage(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
@@ -181,6 +167,27 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         .bind(plan.map(|plan| plan.id))
         .bind(plan.and_then(|plan| plan.product))
         .bind(plan.map(|plan| format!("[{}]", plan.component_ids())))
+        .execute(&mut *connection)
+        .await?;
+    }
+    let Plans { customers, components } = Plans::of(commit);
+    for (plan, customer) in customers {
+        sqlx::query(
+            "INSERT OR IGNORE INTO plan_customer (partition, inclusive_usage_plan_id, customer_id) VALUES (?, ?, ?)",
+        )
+        .bind(commit.partition)
+        .bind(plan)
+        .bind(customer)
+        .execute(&mut *connection)
+        .await?;
+    }
+    for (component, plan) in components {
+        sqlx::query(
+            "INSERT OR IGNORE INTO component_plan (partition, component_id, inclusive_usage_plan_id) VALUES (?, ?, ?)",
+        )
+        .bind(commit.partition)
+        .bind(component)
+        .bind(plan)
         .execute(&mut *connection)
         .await?;
     }
