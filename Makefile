@@ -1,6 +1,6 @@
 # What people and CI run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check deny config-check laws real bench bench-e2e bench-http bench-late bench-memory schemathesis \
+.PHONY: help demo test chaos check deny config-check laws real bench bench-e2e bench-http bench-late bench-latency bench-memory schemathesis \
         services services-down
 SHELL := /bin/bash
 
@@ -12,6 +12,10 @@ SEED ?= 1
 # How many lines `make bench-http` loads.
 UPIS ?= 1000000
 export UPIS
+# The rate, the time in seconds and the backlog of `make bench-latency`.
+EVENTS_PER_SECOND ?= 10000
+DURATION ?= 30
+BACKLOG ?= 0
 # How many histories `make laws` plays.
 CASES ?= 5000
 # How many customers are known and events wait, for `make bench-memory`.
@@ -73,6 +77,12 @@ bench-http: ## The query at size, over Kafka and PostgreSQL: make bench-http UPI
 	cargo build --release --locked --bin headroom --example bench_http
 	scripts/services up
 	set -e; env="$$(scripts/services env)"; eval "$$env"; target/release/examples/bench_http
+
+bench-latency: ## How late balances and alerts are at a steady rate: make bench-latency EVENTS_PER_SECOND=10000 DURATION=30 BACKLOG=5000000
+	cargo build --release --locked --bin headroom --example bench_latency
+	scripts/services up
+	set -e; env="$$(scripts/services env)"; eval "$$env"; export EVENTS_PER_SECOND=$(EVENTS_PER_SECOND) DURATION=$(DURATION) BACKLOG=$(BACKLOG); \
+	  target/release/examples/bench_latency
 
 schemathesis: ## A running service held to its own description: make schemathesis EXAMPLES=1000
 	cargo build --locked

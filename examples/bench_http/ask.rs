@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::{Deployment, LINES, Running, on_postgres, until};
+use crate::LINES;
+use crate::deployment::{Deployment, Running, on_postgres, until};
 
 /// Requests of a kind, unless they are slow.
 const REQUESTS: usize = 300;
@@ -42,7 +43,8 @@ fn kinds(upis: i64) -> Vec<Kind> {
         kind("one assignment", move |n| format!("{few}&assignmentId={}", some(n, customers) * 10 + 1)),
         kind("a plan of few", move |n| format!("{few}&inclusiveUsagePlanId={}", 200 + n % 10_000)),
         kind("a plan of many", move |_| format!("{few}&inclusiveUsagePlanId=1")),
-        kind("a component", move |_| format!("{few}&componentId=2")),
+        kind("a component of few", move |n| format!("{few}&componentId={}", 1_200 + n % 10_000)),
+        kind("a component of all", move |_| format!("{few}&componentId=2")),
         kind("first page of 100", move |_| few.to_owned()),
         kind("first page of 1,000", move |_| "page=1&pageSize=1000".to_owned()),
         kind("last page of 1,000", move |_| format!("page={last}&pageSize=1000")),
@@ -57,6 +59,8 @@ fn kinds(upis: i64) -> Vec<Kind> {
         }),
         kind("closed: first page", move |_| format!("{few}&billRunId=1")),
         kind("closed: last of 1,000", move |_| format!("page={last}&pageSize=1000&billRunId=1")),
+        kind("closed: a plan of few", move |n| format!("{few}&billRunId=1&inclusiveUsagePlanId={}", 200 + n % 10_000)),
+        kind("closed: a comp. of few", move |n| format!("{few}&billRunId=1&componentId={}", 1_200 + n % 10_000)),
         kind("closed: a plan of many", move |_| format!("{few}&billRunId=1&inclusiveUsagePlanId=1")),
     ];
     let token = |name, claim: &str, value: i64| Kind {

@@ -5,7 +5,8 @@ use std::time::Instant;
 use headroom::domain::Partitioner;
 use headroom::stream::feeder::{Feed, Feeder};
 
-use crate::{Deployment, LINES, PARTITIONS, on_postgres, until};
+use crate::LINES;
+use crate::deployment::{Deployment, PARTITIONS, on_postgres, until};
 
 /// When all of it happens: 2026-11-20T12:00:00Z.
 const NOW: i64 = 1_795_176_000_000;
@@ -60,11 +61,19 @@ impl Feeding<'_> {
             (1, format!("\"SITE\",\"siteId\":{first}"), 2 + customer % 100),
             (2, format!("\"INVENTORY\",\"usageProductInventoryId\":{first}"), 200 + customer % 10_000),
         ] {
+            // The plans of few lines have a component that no other plan has.
+            let own = match at {
+                2 => format!(
+                    ",{{\"componentId\":{},\"byValue\":false,\"chargingType\":\"ONE_OFF\",\"allowance\":5}}",
+                    1_000 + plan
+                ),
+                _ => String::new(),
+            };
             let data = format!(
                 "{{\"version\":1,\"assignmentId\":{},\"customerId\":{customer},\"startDate\":\"2026-01-01\",\
                  \"assignmentLevel\":{level},\"plan\":{{\"inclusiveUsagePlanId\":{plan},\"components\":[\
                  {{\"componentId\":1,\"byValue\":false,\"chargingType\":\"DURATION\",\"allowance\":30000}},\
-                 {{\"componentId\":2,\"byValue\":false,\"chargingType\":\"MB\",\"allowance\":10000}}]}}}}",
+                 {{\"componentId\":2,\"byValue\":false,\"chargingType\":\"MB\",\"allowance\":10000}}{own}]}}}}",
                 first + at
             );
             self.send("assignment.changed", customer, &data);

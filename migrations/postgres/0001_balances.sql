@@ -110,13 +110,13 @@ CREATE TABLE plan_customer (
   inclusive_usage_plan_id bigint NOT NULL,
   customer_id             bigint NOT NULL,
   partition               int NOT NULL,
-  PRIMARY KEY (inclusive_usage_plan_id, partition, customer_id)
+  PRIMARY KEY (partition, inclusive_usage_plan_id, customer_id)
 );
 CREATE TABLE component_plan (
   component_id            bigint NOT NULL,
   inclusive_usage_plan_id bigint NOT NULL,
   partition               int NOT NULL,
-  PRIMARY KEY (component_id, inclusive_usage_plan_id, partition)
+  PRIMARY KEY (partition, component_id, inclusive_usage_plan_id)
 );
 
 -- Lines (UPIs) known by inventory.changed (version and what it says) or by usage that counts (last_...). As with buckets, all

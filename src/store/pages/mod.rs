@@ -26,6 +26,8 @@ use sql::{Statements, Way, list, quads};
 
 /// The most customers by which rows are found rather than by their order.
 const FEW: usize = 1_000;
+/// The most rows that are read to learn which plans have a component.
+const MOST_NAMED: usize = 10 * FEW;
 
 /// A row that a statement gives: numbers, and behind them a text if that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,7 +73,7 @@ pub(super) async fn answer<M: Moment>(moment: &mut M, question: &Question<'_>) -
         filters: &question.filters,
         owners: question.owners.as_deref(),
         partitions: partitions.len(),
-        ways: ways(moment, question, by_customer).await?,
+        ways: ways(moment, question, by_customer, &partitions).await?,
     };
     drop_other_cycles(moment, &statements, &mut sources).await?;
     let groups = sources::groups(sources, &question.sort);
@@ -202,6 +204,7 @@ async fn ways<M: Moment>(
     moment: &mut M,
     question: &Question<'_>,
     by_customer: Option<Vec<(i32, i64)>>,
+    partitions: &[i32],
 ) -> Result<(Way, Way), StoreError> {
     let filters = &question.filters;
     if let Some(customers) = by_customer {
@@ -220,13 +223,15 @@ async fn ways<M: Moment>(
     // Who ever had a plan, or one with a component: rows of a closed run are as they were when it closed.
     let mut plans = filters.plans.clone();
     if let Some(ids) = filters.components.as_ref().filter(|_| plans.is_none()) {
-        plans = plans_with(moment, ids).await?;
+        plans = plans_with(moment, ids, partitions).await?;
     }
     if plans.as_ref().is_some_and(Vec::is_empty) {
         return Ok((Way::Customers(Vec::new()), Way::Customers(Vec::new())));
     }
     if let Some(ids) = plans {
-        let having = format!("plan_customer WHERE inclusive_usage_plan_id IN ({})", list(ids));
+        let (partitions, plans) = (list(partitions), list(ids));
+        let having =
+            format!("plan_customer WHERE partition IN ({partitions}) AND inclusive_usage_plan_id IN ({plans})");
         if let Some(few) = few(moment, &having).await? {
             return Ok((Way::Customers(few.clone()), Way::Customers(few)));
         }
@@ -241,17 +246,22 @@ async fn ways<M: Moment>(
 }
 
 /// The plans that ever had one of these components, if those are few.
-async fn plans_with<M: Moment>(moment: &mut M, components: &[i64]) -> Result<Option<Vec<i64>>, StoreError> {
+async fn plans_with<M: Moment>(
+    moment: &mut M,
+    components: &[i64],
+    partitions: &[i32],
+) -> Result<Option<Vec<i64>>, StoreError> {
     let statement = format!(
-        "SELECT DISTINCT inclusive_usage_plan_id FROM component_plan WHERE component_id IN ({}) LIMIT {}",
+        "SELECT inclusive_usage_plan_id FROM component_plan WHERE partition IN ({}) AND component_id IN ({}) LIMIT {}",
+        list(partitions),
         list(components),
-        FEW + 1
+        MOST_NAMED + 1
     );
     let rows = moment.rows(statement, 1, false).await?;
-    if rows.len() > FEW {
-        return Ok(None);
-    }
-    rows.into_iter().map(|row| whole(row.numbers[0])).collect::<Result<Vec<i64>, _>>().map(Some)
+    let is_whole = rows.len() <= MOST_NAMED;
+    // Each partition names its own.
+    let plans = rows.into_iter().map(|row| whole(row.numbers[0])).collect::<Result<BTreeSet<i64>, _>>()?;
+    Ok((is_whole && plans.len() <= FEW).then(|| plans.into_iter().collect()))
 }
 
 /// The customers of some rows, if those are few.
