@@ -168,7 +168,10 @@ fn main() {
             format!("http://{}/inclusive-usage-balances?page=1&pageSize=1&customerId={customer}", deployment.query);
         let mut answer = agent.get(&url).header("Authorization", format!("Bearer {token}")).call().unwrap();
         let rows: serde_json::Value = serde_json::from_slice(&answer.body_mut().read_to_vec().unwrap()).unwrap();
-        rows[0]["inclusiveUsageBalanceAssignments"][0]["components"][0]["remaining"].as_i64().unwrap_or(1_000)
+        // The run is a year's, and only one of its months is drawn from.
+        let months =
+            rows[0]["inclusiveUsageBalanceAssignments"][0]["components"].as_array().cloned().unwrap_or_default();
+        months.iter().filter_map(|month| month["remaining"].as_i64()).min().unwrap_or(1_000)
     };
     let (mut seen, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(seconds.unsigned_abs()));
     let alerts = thread::scope(|scope| {
