@@ -29,10 +29,13 @@ pub(super) async fn settle(pool: &SqlitePool, settled: &Settled) -> Result<(), E
     let partitions: i32 =
         sqlx::query_scalar("SELECT partitions FROM deployment WHERE id = 1").fetch_one(&mut *transaction).await?;
     for partition in 0..partitions {
-        sqlx::query("INSERT INTO progress VALUES (?, 0, 0, 0, 0, 0, 0, NULL) ON CONFLICT DO NOTHING")
-            .bind(partition)
-            .execute(&mut *transaction)
-            .await?;
+        sqlx::query(
+            "INSERT INTO progress (partition, epoch, usage_offset, assignments_offset, outbox_number) \
+             VALUES (?, 0, 0, 0, 0) ON CONFLICT DO NOTHING",
+        )
+        .bind(partition)
+        .execute(&mut *transaction)
+        .await?;
         sqlx::query("INSERT INTO totals VALUES (?, 0, 0, 0, 0, 0, '0,0,0', '0,0,0', '0,0,0') ON CONFLICT DO NOTHING")
             .bind(partition)
             .execute(&mut *transaction)
