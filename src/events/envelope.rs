@@ -2,11 +2,9 @@
 
 use std::borrow::Cow;
 
-use serde_json::value::RawValue;
-
-use super::Record;
-use super::fields::{read_object, shown, text};
-use super::object::raw_object;
+use super::fields::{shown, text};
+use super::object::{self, Object, raw_object};
+use super::{Record, json};
 use crate::domain::{Reason, Refusal};
 
 raw_object! {
@@ -68,21 +66,21 @@ fn mode<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Mode 
 }
 
 fn structured(value: &str) -> Result<Envelope<'_>, Refusal> {
-    let event: Structured<'_> = read_object(value)?;
+    let event = Structured::read(value)?;
     judge_version(&attribute(event.specversion, "specversion")?)?;
-    let data = event.data.ok_or_else(|| unreadable("data is missing"))?.get();
+    let data = event.data.ok_or_else(|| unreadable("data is missing"))?;
     Ok(Envelope {
         id: filled("id", attribute(event.id, "id")?)?,
         source: filled("source", attribute(event.source, "source")?)?,
         kind: attribute(event.kind, "type")?,
-        data: object(data)?,
+        data: an_object(data)?,
     })
 }
 
 /// An attribute that must be there, borrowed from the value where it needs no unescaping.
-fn attribute<'a>(raw: Option<&'a RawValue>, name: &str) -> Result<Cow<'a, str>, Refusal> {
+fn attribute<'a>(raw: Option<&'a str>, name: &str) -> Result<Cow<'a, str>, Refusal> {
     let raw = raw.ok_or_else(|| unreadable(format!("{name} is missing")))?;
-    text(raw.get()).ok_or_else(|| unreadable(format!("{name}: {} is no text", shown(raw.get()))))
+    text(raw).ok_or_else(|| unreadable(format!("{name}: {} is no text", shown(raw))))
 }
 
 fn binary<'a>(
@@ -101,15 +99,18 @@ fn binary<'a>(
     }
     let attribute = |at: usize| attributes[at].ok_or_else(|| unreadable(format!("{} is missing", names[at])));
     judge_version(attribute(0)?)?;
-    let raw: &RawValue = read_object(value)?;
-    if raw.get() == "null" {
+    let data = value.trim_matches([' ', '\n', '\t', '\r']);
+    if data == "null" {
         return Err(unreadable("data is missing"));
+    }
+    if !json::is_object(data) {
+        return Err(object::unreadable(data, None));
     }
     Ok(Envelope {
         id: filled("ce_id", Cow::Borrowed(attribute(1)?))?,
         source: filled("ce_source", Cow::Borrowed(attribute(2)?))?,
         kind: Cow::Borrowed(attribute(3)?),
-        data: object(raw.get())?,
+        data,
     })
 }
 
@@ -127,7 +128,7 @@ fn filled<'a>(name: &str, text: Cow<'a, str>) -> Result<Cow<'a, str>, Refusal> {
     Ok(text)
 }
 
-fn object(data: &str) -> Result<&str, Refusal> {
+fn an_object(data: &str) -> Result<&str, Refusal> {
     if data.starts_with('{') {
         return Ok(data);
     }

@@ -2,9 +2,8 @@
 
 use std::borrow::Cow;
 
-use serde::Deserialize;
-use serde_json::value::RawValue;
-
+use super::json;
+use super::object::Object;
 use crate::domain::{Date, Instant, Quantity, Reason, Refusal};
 
 /// The most of a value that a sentence shows, in characters.
@@ -54,7 +53,7 @@ impl Faults {
 /// A field of an object: its raw value, and what it is called.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Field<'a, 'p> {
-    pub(super) raw: Option<&'a RawValue>,
+    pub(super) raw: Option<&'a str>,
     /// What stands before the name in a sentence, e.g. `plan.`.
     pub(super) path: &'p str,
     pub(super) name: &'p str,
@@ -64,7 +63,7 @@ pub(super) struct Field<'a, 'p> {
 type Read<'a, T> = fn(&'a str) -> Option<T>;
 
 impl<'a, 'p> Field<'a, 'p> {
-    pub(super) fn new(raw: Option<&'a RawValue>, path: &'p str, name: &'p str) -> Field<'a, 'p> {
+    pub(super) fn new(raw: Option<&'a str>, path: &'p str, name: &'p str) -> Field<'a, 'p> {
         Field { raw, path, name }
     }
 
@@ -78,7 +77,7 @@ impl<'a, 'p> Field<'a, 'p> {
 
     /// A value that may be absent.
     pub(super) fn optional<T>(self, read: Read<'a, T>, rule: &str, faults: &mut Faults) -> Option<T> {
-        let raw = self.raw?.get();
+        let raw = self.raw?;
         let value = read(raw);
         if value.is_none() {
             faults.bad(self.path, self.name, raw, rule);
@@ -133,14 +132,9 @@ impl<'a, 'p> Field<'a, 'p> {
 }
 
 /// A required object within the data; `None` when it is faulty. A field given twice in it makes the record unreadable.
-pub(super) fn object<'a, T: Deserialize<'a>>(field: Field<'a, '_>, faults: &mut Faults) -> Result<Option<T>, Refusal> {
+pub(super) fn object<'a, T: Object<'a>>(field: Field<'a, '_>, faults: &mut Faults) -> Result<Option<T>, Refusal> {
     let Some(raw) = field.required(an_object, "is no object", faults) else { return Ok(None) };
-    read_object(raw).map(Some)
-}
-
-/// Reads the fields of what is known to be an object.
-pub(super) fn read_object<'a, T: Deserialize<'a>>(raw: &'a str) -> Result<T, Refusal> {
-    serde_json::from_str(raw).map_err(|error| Refusal::new(Reason::Unreadable, format!("not readable JSON: {error}")))
+    T::read(raw).map(Some)
 }
 
 fn an_object(raw: &str) -> Option<&str> {
@@ -181,10 +175,10 @@ pub(super) fn boolean(raw: &str) -> Option<bool> {
 /// A JSON text, borrowed where nothing in it is escaped.
 pub(super) fn text(raw: &str) -> Option<Cow<'_, str>> {
     let inner = raw.strip_prefix('"')?.strip_suffix('"')?;
-    if inner.as_bytes().contains(&b'\\') {
-        return serde_json::from_str(raw).ok().map(Cow::Owned);
+    if json::is_plain(raw) {
+        return Some(Cow::Borrowed(inner));
     }
-    Some(Cow::Borrowed(inner))
+    serde_json::from_str(raw).ok().map(Cow::Owned)
 }
 
 fn instant(raw: &str) -> Option<Instant> {

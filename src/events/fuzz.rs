@@ -2,13 +2,16 @@
 //!
 //! `CASES=100000 cargo test --lib events::fuzz` tries more than the usual few.
 
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 use proptest::test_runner::{TestCaseError, TestRunner};
-use serde_json::json;
+use serde_json::json as object;
+use serde_json::value::RawValue;
 
 use super::*;
 use crate::domain::{Date, Level, Quantity, packed};
@@ -28,26 +31,26 @@ fn for_all<S: Strategy>(strategy: &S, law: impl Fn(S::Value) -> Result<(), TestC
 /// Valid records of every type, as one text each.
 fn valid() -> Vec<String> {
     let event = |kind: &str, data: serde_json::Value| {
-        json!({"specversion": "1.0", "id": "e-1", "source": "/switch", "type": kind, "time": "2026-11-24T09:30:00Z",
+        object!({"specversion": "1.0", "id": "e-1", "source": "/switch", "type": kind, "time": "2026-11-24T09:30:00Z",
             "data": data})
         .to_string()
     };
     vec![
         event(
             "usage.recorded",
-            json!({"customerId": 17, "siteId": 171, "usageProductInventoryId": 1711, "usageProductId": 1,
+            object!({"customerId": 17, "siteId": 171, "usageProductInventoryId": 1711, "usageProductId": 1,
                 "startTime": "2026-11-24T09:30:00.25+01:00", "chargingType": "DURATION", "quantity": 600.5,
                 "price": "12.000001", "timeband": "PEAK", "chargeGroupId": 3, "chargeGroupCategoryId": 4,
                 "destination": "0044\u{e9}\n"}),
         ),
         event(
             "usage.reversed",
-            json!({"customerId": 17, "reverses":
+            object!({"customerId": 17, "reverses":
                 {"source": "/switch", "id": "c-1", "startTime": "2026-11-24T09:30:00Z"}}),
         ),
         event(
             "assignment.changed",
-            json!({"version": 1, "assignmentId": 5, "assignmentLevel": "SITE", "customerId": 17, "siteId": 171,
+            object!({"version": 1, "assignmentId": 5, "assignmentLevel": "SITE", "customerId": 17, "siteId": 171,
                 "startDate": "2026-11-01", "endDate": "2027-01-31",
                 "plan": {"inclusiveUsagePlanId": 10, "usageProductId": 1, "frequency": "WEEKLY", "anchorDay": 3,
                     "rolloverPeriods": 2, "minQualifyingQuantity": 1, "maxPerEventQuantity": "1e3", "components": [
@@ -58,16 +61,16 @@ fn valid() -> Vec<String> {
         ),
         event(
             "assignment.removed",
-            json!({"version": 2, "assignmentId": 5, "assignmentLevel": "CUSTOMER", "customerId": 17}),
+            object!({"version": 2, "assignmentId": 5, "assignmentLevel": "CUSTOMER", "customerId": 17}),
         ),
         event(
             "inventory.changed",
-            json!({"version": 1, "usageProductInventoryId": 1, "siteId": 2, "customerId": 17, "usageProductId": 3}),
+            object!({"version": 1, "usageProductInventoryId": 1, "siteId": 2, "customerId": 17, "usageProductId": 3}),
         ),
-        event("customer.changed", json!({"version": 1, "customerId": 17, "billingCycleId": 1, "contractOwnerId": 2})),
+        event("customer.changed", object!({"version": 1, "customerId": 17, "billingCycleId": 1, "contractOwnerId": 2})),
         event(
             "bill-run.changed",
-            json!({"version": 1, "billRunId": 17, "billingCycleId": 0, "periodStartDate": "2026-11-01",
+            object!({"version": 1, "billRunId": 17, "billingCycleId": 0, "periodStartDate": "2026-11-01",
                 "periodEndDate": "2026-11-30", "usageFromDate": "2026-10-01", "usageUntilDate": "2026-10-31",
                 "status": "OPEN"}),
         ),
@@ -252,6 +255,25 @@ fn timestamp() -> impl Strategy<Value = Option<i64>> {
 }
 
 #[test]
+fn objects_are_read_as_serde_json_reads_them() {
+    let damaged = (0..valid().len(), vec(damage(), 0..5));
+    for_all(&damaged, |(which, damages)| {
+        let mut bytes = valid()[which].clone().into_bytes();
+        damages.iter().for_each(|damage| apply(&mut bytes, damage));
+        let Ok(text) = std::str::from_utf8(&bytes) else { return Ok(()) };
+        let mut ours = BTreeMap::new();
+        let read = json::members(text, |name, value| {
+            ours.insert(name.to_owned(), value);
+            ControlFlow::Continue(())
+        });
+        let theirs = serde_json::from_str::<BTreeMap<String, &RawValue>>(text).ok();
+        let theirs = theirs.map(|all| all.into_iter().map(|(name, value)| (name, value.get())).collect());
+        prop_assert_eq!(read.map(|()| ours), theirs, "{}", text);
+        Ok(())
+    });
+}
+
+#[test]
 fn damaged_records_are_facts_or_sentences() {
     let record = (0..valid().len(), vec(damage(), 0..5), timestamp());
     for_all(&record, |(which, damages, timestamp)| {
@@ -307,7 +329,7 @@ fn a_decimal_is_read_by_value() {
     let text = ("-?", "0|[1-9][0-9]{0,22}", "(\\.[0-9]{1,25})?", "([eE][+-]?[0-9]{1,3})?");
     for_all(&text, |(sign, whole, fraction, exponent)| {
         let text = format!("{sign}{whole}{fraction}{exponent}");
-        prop_assert!(serde_json::from_str::<&serde_json::value::RawValue>(&text).is_ok());
+        prop_assert!(serde_json::from_str::<&RawValue>(&text).is_ok());
         let digits = format!("{whole}{}", fraction.trim_start_matches('.'));
         let power: i64 = exponent.get(1..).map_or(0, |power| power.parse().expect("a small number"));
         let decimals = i64::try_from(fraction.len().saturating_sub(1)).expect("few decimals");

@@ -1,12 +1,13 @@
 //! Bytes of a Kafka record to facts of the domain, with every fault that a record can have by itself
 //! (`domain.md sections 2 and 3`).
 //!
-//! `envelope` finds the CloudEvent in a record, `object` reads JSON objects without copying them, `fields` judges single
-//! values, `usage` and `reference` the types of the two topics. Faults that depend on what is known (`conflict`,
+//! `envelope` finds the CloudEvent in a record, `json` and `object` read JSON objects without copying them, `fields` judges
+//! single values, `usage` and `reference` the types of the two topics. Faults that depend on what is known (`conflict`,
 //! `finalized`) are found elsewhere.
 
 mod envelope;
 mod fields;
+mod json;
 mod object;
 mod reference;
 mod usage;

@@ -3,8 +3,8 @@
 use serde_json::value::RawValue;
 
 use super::envelope::{self, Envelope};
-use super::fields::{Faults, Field, boolean, integer, object, read_object, shown, text};
-use super::object::raw_object;
+use super::fields::{Faults, Field, boolean, integer, object, shown, text};
+use super::object::{Object, raw_object};
 use super::usage::{CHARGING_TYPE, charging_type};
 use super::{AssignmentFact, Record, Rules};
 use crate::domain::{
@@ -102,21 +102,21 @@ fn of_customer((customer, version, fact): OfCustomer) -> (AssignmentFact, &'stat
     (AssignmentFact::Reference { customer, version, fact }, "customerId", customer)
 }
 
-fn top<'a>(raw: Option<&'a RawValue>, name: &'static str) -> Field<'a, 'static> {
+fn top<'a>(raw: Option<&'a str>, name: &'static str) -> Field<'a, 'static> {
     Field::new(raw, "", name)
 }
 
-fn version(raw: Option<&RawValue>, faults: &mut Faults) -> i64 {
+fn version(raw: Option<&str>, faults: &mut Faults) -> i64 {
     top(raw, "version").required(integer, "is no integer of 64 bits", faults).unwrap_or(0)
 }
 
-fn level(raw: Option<&RawValue>, faults: &mut Faults) -> Option<Level> {
+fn level(raw: Option<&str>, faults: &mut Faults) -> Option<Level> {
     let read = |raw: &str| Level::from_name(&text(raw)?);
     top(raw, "assignmentLevel").required(read, "is none of CUSTOMER, SITE, INVENTORY", faults)
 }
 
 fn assignment(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
-    let data: AssignmentData<'_> = read_object(envelope.data)?;
+    let data = AssignmentData::read(envelope.data)?;
     let version = version(data.version, faults);
     let id = top(data.id, "assignmentId").id(faults);
     let level = level(data.level, faults);
@@ -149,7 +149,7 @@ fn plan(field: Field<'_, '_>, faults: &mut Faults) -> Result<Plan, Refusal> {
     let data: PlanData<'_> = object(field, faults)?.unwrap_or_default();
     // Fields of a plan that is itself at fault are not missing.
     let mut none = Faults::default();
-    let faults = if field.raw.is_some_and(|raw| raw.get().starts_with('{')) { faults } else { &mut none };
+    let faults = if field.raw.is_some_and(|raw| raw.starts_with('{')) { faults } else { &mut none };
     let part = |raw, name| Field::new(raw, "plan.", name);
     let id = part(data.id, "inclusiveUsagePlanId").id(faults);
     let product = part(data.product, "usageProductId").optional_id(faults);
@@ -207,7 +207,7 @@ fn day_within(raw: &str, last: u8) -> Option<u8> {
     (1..=last).contains(&day).then_some(day)
 }
 
-fn component(raw: &RawValue, at: usize, faults: &mut Faults) -> Result<Component, Refusal> {
+fn component(raw: &str, at: usize, faults: &mut Faults) -> Result<Component, Refusal> {
     let path = format!("plan.components[{at}].");
     let Some(data) = element::<ComponentData<'_>>(raw, "plan.", "components", faults)? else {
         return Ok(Component {
@@ -252,7 +252,7 @@ fn component(raw: &RawValue, at: usize, faults: &mut Faults) -> Result<Component
     })
 }
 
-fn thresholds(raw: Option<&RawValue>, faults: &mut Faults) -> Result<Option<Vec<Threshold>>, Refusal> {
+fn thresholds(raw: Option<&str>, faults: &mut Faults) -> Result<Option<Vec<Threshold>>, Refusal> {
     if raw.is_none() {
         return Ok(None);
     }
@@ -268,14 +268,14 @@ fn thresholds(raw: Option<&RawValue>, faults: &mut Faults) -> Result<Option<Vec<
                 let field = Field::new(Some(remaining), "thresholds.", "remaining");
                 thresholds.extend(field.optional_quantity(faults).map(Threshold::Remaining));
             }
-            _ => faults.bad("", "thresholds", raw.get(), "has not just one of remainingPercent and remaining"),
+            _ => faults.bad("", "thresholds", raw, "has not just one of remainingPercent and remaining"),
         }
     }
     Ok(Some(thresholds))
 }
 
 fn removed(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
-    let data: AssignmentData<'_> = read_object(envelope.data)?;
+    let data = AssignmentData::read(envelope.data)?;
     let version = version(data.version, faults);
     let id = top(data.id, "assignmentId").id(faults);
     let level = level(data.level, faults).unwrap_or(Level::Customer);
@@ -284,7 +284,7 @@ fn removed(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, R
 }
 
 fn inventory(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
-    let data: InventoryData<'_> = read_object(envelope.data)?;
+    let data = InventoryData::read(envelope.data)?;
     let version = version(data.version, faults);
     let upi = top(data.upi, "usageProductInventoryId").id(faults);
     let site = top(data.site, "siteId").id(faults);
@@ -294,7 +294,7 @@ fn inventory(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer,
 }
 
 fn customer(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
-    let data: CustomerData<'_> = read_object(envelope.data)?;
+    let data = CustomerData::read(envelope.data)?;
     let version = version(data.version, faults);
     let customer = top(data.customer, "customerId").id(faults);
     let billing_cycle = top(data.cycle, "billingCycleId").id(faults);
@@ -303,7 +303,7 @@ fn customer(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, 
 }
 
 fn bill_run(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<(i64, BillRun), Refusal> {
-    let data: BillRunData<'_> = read_object(envelope.data)?;
+    let data = BillRunData::read(envelope.data)?;
     let version = version(data.version, faults);
     let id = top(data.id, "billRunId").id(faults);
     let billing_cycle = top(data.cycle, "billingCycleId").id(faults);
@@ -335,9 +335,11 @@ fn bill_run(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<(i64, BillRu
 }
 
 /// The elements of a list; none when it is absent or faulty.
-fn list<'a>(field: Field<'a, '_>, required: bool, faults: &mut Faults) -> Vec<&'a RawValue> {
-    let read: fn(&'a str) -> Option<Vec<&'a RawValue>> =
-        |raw| raw.starts_with('[').then(|| serde_json::from_str(raw).ok()).flatten();
+fn list<'a>(field: Field<'a, '_>, required: bool, faults: &mut Faults) -> Vec<&'a str> {
+    let read: fn(&'a str) -> Option<Vec<&'a str>> = |raw| {
+        let elements: Vec<&RawValue> = raw.starts_with('[').then(|| serde_json::from_str(raw).ok()).flatten()?;
+        Some(elements.into_iter().map(RawValue::get).collect())
+    };
     let rule = "is no list";
     let found = if required { field.required(read, rule, faults) } else { field.optional(read, rule, faults) };
     found.unwrap_or_default()
@@ -349,11 +351,6 @@ fn ids(field: Field<'_, '_>, faults: &mut Faults) -> Vec<i64> {
 }
 
 /// An object within a list; `None` when it is none.
-fn element<'a, T: serde::Deserialize<'a>>(
-    raw: &'a RawValue,
-    path: &str,
-    name: &str,
-    faults: &mut Faults,
-) -> Result<Option<T>, Refusal> {
+fn element<'a, T: Object<'a>>(raw: &'a str, path: &str, name: &str, faults: &mut Faults) -> Result<Option<T>, Refusal> {
     object(Field::new(Some(raw), path, name), faults)
 }

@@ -4,8 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::envelope::{self, Envelope};
-use super::fields::{Faults, Field, object, read_object, shown, text};
-use super::object::raw_object;
+use super::fields::{Faults, Field, object, shown, text};
+use super::object::{Object, raw_object};
 use super::{Record, Reversal, Rules, UsageFact};
 use crate::domain::{ChargingType, EventKey, Instant, Position, Quantity, Reason, Refusal, Usage};
 
@@ -84,7 +84,7 @@ where
 }
 
 fn recorded<'a, H>(record: &Record<'a, H>, envelope: Envelope<'a>, rules: &Rules) -> Result<Recorded<'a>, Refusal> {
-    let data: RecordedData<'a> = read_object(envelope.data)?;
+    let data = RecordedData::read(envelope.data)?;
     let mut faults = Faults::default();
     let field = |raw, name| Field::new(raw, "", name);
     let customer = field(data.customer, "customerId").id(&mut faults);
@@ -121,7 +121,7 @@ fn recorded<'a, H>(record: &Record<'a, H>, envelope: Envelope<'a>, rules: &Rules
 }
 
 fn reversed<'a, H>(record: &Record<'a, H>, envelope: &Envelope<'a>, rules: &Rules) -> Result<Reversal<'a>, Refusal> {
-    let data: ReversedData<'a> = read_object(envelope.data)?;
+    let data = ReversedData::read(envelope.data)?;
     let mut faults = Faults::default();
     let customer = Field::new(data.customer, "", "customerId").id(&mut faults);
     let (mut source, mut id, mut start) = (Cow::default(), Cow::default(), Instant::from_micros(0));
