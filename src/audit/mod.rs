@@ -176,7 +176,7 @@ impl<'a> Audit<'a> {
     fn usage(&mut self, row: &LedgerRow) {
         let Some(fold) = &mut self.fold else { return };
         let at = row.position;
-        let event = |at: Position| format!("usage at {} with key {:032x}", at.start, at.key.0);
+        let event = |at: Position| format!("usage at {} with key {:032x}", at.start, { at.key.0 });
         let out_of_order = self.last.is_some_and(|last| last >= at);
         self.last = Some(at);
         let mut folded = Vec::new();
@@ -228,7 +228,7 @@ fn used_last(usage: Option<(Position, i64, i64)>) -> String {
 }
 
 fn place(position: Option<Position>) -> String {
-    position.map_or_else(|| "none".to_owned(), |at| format!("at {} with key {:032x}", at.start, at.key.0))
+    position.map_or_else(|| "none".to_owned(), |at| format!("at {} with key {:032x}", at.start, { at.key.0 }))
 }
 
 fn draws(draws: &[(Option<Name>, i64)]) -> String {

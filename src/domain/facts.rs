@@ -10,7 +10,10 @@ use super::threshold::Threshold;
 use super::time::{Date, Instant};
 
 /// xxh3-128 of an event's source, a zero byte and its id: what tells events apart. Ordered as unsigned big-endian bytes.
+///
+/// Aligned like the numbers beside it in rows, of which millions are in memory: by itself it would cost them a third.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[repr(packed(8))]
 pub struct EventKey(pub u128);
 
 impl EventKey {
@@ -248,6 +251,16 @@ pub struct Component {
     pub charge_group_categories: Vec<i64>,
     /// Destinations that qualify.
     pub dial_strings: Vec<DialString>,
+}
+
+impl Component {
+    /// About how many bytes it takes in memory.
+    pub(super) fn size(&self) -> usize {
+        size_of::<Component>()
+            + self.timebands.capacity() * 2 * size_of::<String>()
+            + (self.charge_groups.capacity() + self.charge_group_categories.capacity()) * size_of::<i64>()
+            + self.dial_strings.capacity() * 2 * size_of::<DialString>()
+    }
 }
 
 /// Dialled digits that qualify.

@@ -1,6 +1,6 @@
 //! Drawing: finding the buckets that usage qualifies for, and taking out of them or putting back.
 
-use super::{Account, Bucket, ComponentState, make_room};
+use super::{Account, Bucket, ComponentState, Touched, make_room};
 use crate::domain::calendar::Calendar;
 use crate::domain::facts::{Assignment, Component, Level, Position, Usage};
 use crate::domain::image::{BucketRow, Draw};
@@ -137,7 +137,7 @@ impl Account {
         self.next_slot += 1;
         let place = self.buckets.len();
         make_room(&mut self.buckets);
-        self.buckets.push(Bucket { row, window: Some(candidate.window), stored: false, before: None, cause: None });
+        self.buckets.push(Bucket::new(row, Some(candidate.window), false));
         let buckets = &mut state.components[candidate.component.1].buckets;
         make_room(buckets);
         let at = buckets.partition_point(|(start, _)| *start < candidate.window.start);
@@ -192,13 +192,14 @@ impl Buckets<'_> {
 
 /// Remembers what a bucket was before the batch at hand.
 pub(super) fn touch(bucket: &mut Bucket, place: usize, touched: &mut Vec<usize>) {
-    if bucket.before.is_none() {
-        bucket.before = Some(bucket.row);
+    if bucket.touched.is_none() {
+        bucket.touched = Some(Box::new(Touched { before: bucket.row, cause: None }));
         touched.push(place);
     }
 }
 
-/// Remembers the last event whose own draws on a bucket changed.
+/// Remembers the last event whose own draws on a bucket, which is touched, changed.
 pub(super) fn note_cause(bucket: &mut Bucket, position: Position, cause: u32) {
-    bucket.cause = bucket.cause.max(Some((position, cause)));
+    let touched = bucket.touched.as_mut().expect("a bucket is touched before its draws change");
+    touched.cause = touched.cause.max(Some((position, cause)));
 }

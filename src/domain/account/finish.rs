@@ -78,8 +78,8 @@ impl Account {
 
     fn finish_bucket(&mut self, place: usize, configured: &[Threshold], changes: &mut Changes) {
         let bucket = &mut self.buckets[place];
-        let Some(before) = bucket.before.take() else { return };
-        let cause = bucket.cause.take().map(|(_, cause)| cause);
+        let Some(touched) = bucket.touched.take() else { return };
+        let (before, cause) = (touched.before, touched.cause.map(|(_, cause)| cause));
         let row = bucket.row;
         if bucket.stored && bucket.window.is_some() && row == before {
             return;

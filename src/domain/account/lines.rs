@@ -24,8 +24,15 @@ struct Line {
     row: LineRow,
     /// Whether `last_usage` is the very last, rather than one with the same site and product as the last.
     exact: bool,
-    /// What a store has of it, once that differs or may differ.
-    before: Option<Option<LineRow>>,
+    /// Once the batch at hand touched it.
+    touched: Option<Box<Touched>>,
+}
+
+/// What a batch that touched a line must know at its end.
+#[derive(Debug)]
+struct Touched {
+    /// What a store has of it.
+    before: Option<LineRow>,
     /// While usage of it is folded again: its last usage and `exact` as they were.
     replayed: Option<(Option<LastUsage>, bool)>,
 }
@@ -42,11 +49,17 @@ pub(super) struct LineTurn {
 
 impl Line {
     fn new(row: LineRow, stored: bool) -> Line {
-        Line { row, exact: false, before: (!stored).then_some(None), replayed: None }
+        let touched = (!stored).then(|| Box::new(Touched { before: None, replayed: None }));
+        Line { row, exact: false, touched }
     }
 
-    fn touch(&mut self) {
-        self.before.get_or_insert(Some(self.row));
+    fn touch(&mut self) -> &mut Touched {
+        let row = self.row;
+        self.touched.get_or_insert_with(|| Box::new(Touched { before: Some(row), replayed: None }))
+    }
+
+    fn replayed(&self) -> Option<(Option<LastUsage>, bool)> {
+        self.touched.as_ref()?.replayed
     }
 }
 
@@ -77,15 +90,20 @@ impl Lines {
             let known = line.row.fact.is_some() || line.row.last_usage.is_some();
             LineTurn {
                 upi: line.row.upi,
-                changed: line.before.is_some(),
-                before: line.before.unwrap_or(Some(line.row)),
+                changed: line.touched.is_some(),
+                before: line.touched.as_ref().map_or(Some(line.row), |touched| touched.before),
                 now: known.then_some(line.row),
             }
         })
     }
 
     pub(super) fn size(&self) -> usize {
-        self.lines.capacity() * size_of::<Line>()
+        self.lines.capacity() * Lines::line_size()
+    }
+
+    /// Bytes that one line takes in memory.
+    pub(super) const fn line_size() -> usize {
+        size_of::<Line>()
     }
 
     fn find_at(&self, upi: i64) -> Result<usize, usize> {
@@ -167,7 +185,7 @@ impl Lines {
     /// Counts, in a replay, usage that counted before it, too: that changes only lines whose last usage was forgotten for
     /// it. Others know theirs, and the replay may end before it comes to that.
     pub(super) fn count_again(&mut self, usage: &Usage<'_>, latest_usage: Option<Instant>) {
-        if self.find(usage.upi).is_ok_and(|line| line.replayed.is_some()) {
+        if self.find(usage.upi).is_ok_and(|line| line.replayed().is_some()) {
             self.count(usage, latest_usage);
         }
     }
@@ -187,8 +205,8 @@ impl Lines {
     pub(super) fn begin_replay(&mut self, from: Position, lines: &[i64]) {
         let changed = |line: &&mut Line| line.row.fact.is_none() && lines.binary_search(&line.row.upi).is_ok();
         for line in self.lines.iter_mut().filter(changed) {
-            line.touch();
-            line.replayed = Some((line.row.last_usage, line.exact));
+            let was = (line.row.last_usage, line.exact);
+            line.touch().replayed = Some(was);
             self.touched = true;
             // One that is not exact may have been reversed: only its site and product were those of the last.
             if line.row.last_usage.is_some_and(|last| !line.exact || last.position >= from) {
@@ -199,7 +217,7 @@ impl Lines {
 
     /// Whether the last usage of each changed line is known once all up to `at` is folded.
     pub(super) fn can_end_replay(&self, at: Position) -> bool {
-        self.lines.iter().all(|line| match line.replayed {
+        self.lines.iter().all(|line| match line.replayed() {
             None | Some((None, _)) => true,
             Some((Some(last), exact)) => exact || last.position > at,
         })
@@ -208,7 +226,7 @@ impl Lines {
     /// Ends a replay at such a place: the last usage of lines that have it later is as it was.
     pub(super) fn end_replay(&mut self, at: Position) {
         for line in &mut self.lines {
-            if let Some((Some(last), exact)) = line.replayed
+            if let Some((Some(last), exact)) = line.replayed()
                 && last.position > at
             {
                 (line.row.last_usage, line.exact) = (Some(last), exact);
@@ -218,7 +236,7 @@ impl Lines {
 
     /// The lines of which nothing was folded that counts, though something of them counted before.
     pub(super) fn to_find(&self) -> Vec<i64> {
-        let to_find = |line: &&Line| line.row.last_usage.is_none() && matches!(line.replayed, Some((Some(_), _)));
+        let to_find = |line: &&Line| line.row.last_usage.is_none() && matches!(line.replayed(), Some((Some(_), _)));
         self.lines.iter().filter(to_find).map(|line| line.row.upi).collect()
     }
 
@@ -236,8 +254,8 @@ impl Lines {
             return;
         }
         self.lines.retain_mut(|line| {
-            line.replayed = None;
-            let Some(before) = line.before.take() else { return true };
+            let Some(touched) = line.touched.take() else { return true };
+            let before = touched.before;
             let known = line.row.fact.is_some() || line.row.last_usage.is_some();
             if !known {
                 if before.is_some() {

@@ -62,7 +62,7 @@ pub struct Account {
 struct AssignmentState {
     row: AssignmentRow,
     /// What held before the batch at hand, once that changed.
-    before: Option<Before>,
+    before: Option<Box<Before>>,
     /// The buckets of each component of the plan, in the plan's order.
     components: Vec<ComponentState>,
 }
@@ -97,10 +97,28 @@ struct Bucket {
     window: Option<Window>,
     /// Whether a store has a row of it.
     stored: bool,
-    /// What it was before the batch at hand, once that touched it.
-    before: Option<BucketRow>,
-    /// The last event of the batch at hand whose own draws on it changed, with the caller's number for it.
+    /// Once the batch at hand touched it.
+    touched: Option<Box<Touched>>,
+}
+
+/// What a batch that touched a bucket must know at its end.
+#[derive(Debug)]
+struct Touched {
+    /// The bucket before the batch.
+    before: BucketRow,
+    /// The last event of the batch whose own draws on it changed, with the caller's number for it.
     cause: Option<(Position, u32)>,
+}
+
+impl Bucket {
+    fn new(row: BucketRow, window: Option<Window>, stored: bool) -> Bucket {
+        Bucket { row, window, stored, touched: None }
+    }
+
+    /// What it was before the batch at hand, once that touched it.
+    fn before(&self) -> Option<BucketRow> {
+        self.touched.as_ref().map(|touched| touched.before)
+    }
 }
 
 impl Account {
@@ -145,8 +163,7 @@ impl Account {
         let mut rows = image.buckets;
         rows.sort_unstable_by_key(|row| row.slot);
         account.next_slot = rows.last().map_or(0, |last| last.slot.saturating_add(1)).max(image.next_slot);
-        account.buckets =
-            rows.into_iter().map(|row| Bucket { row, window: None, stored: true, before: None, cause: None }).collect();
+        account.buckets = rows.into_iter().map(|row| Bucket::new(row, None, true)).collect();
         account.index(calendar);
         account
     }
@@ -222,11 +239,20 @@ impl Account {
 
     /// About how many bytes it takes in memory.
     pub fn size(&self) -> usize {
-        let plans: usize = self.assignments.iter().map(|state| 400 + 200 * state.components.len()).sum();
-        512 + plans
+        const LISTS: usize = 4 * ALLOCATION;
+        let components = |state: &AssignmentState| {
+            let lists: usize =
+                state.row.assignment.iter().flat_map(|of| &of.plan.components).map(Component::size).sum();
+            lists + state.components.len() * (size_of::<ComponentState>() + ALLOCATION)
+        };
+        let assignments: usize = self.assignments.iter().map(components).sum();
+        size_of::<Account>()
+            + LISTS
+            + assignments
+            + self.assignments.capacity() * (size_of::<AssignmentState>() + size_of::<Covering>() + 2 * ALLOCATION)
             + self.lines.size()
-            + self.buckets.capacity() * (size_of::<Bucket>() + 24)
-            + self.pending_reversals.len() * 48
+            + self.buckets.capacity() * (size_of::<Bucket>() + size_of::<(Instant, usize)>())
+            + self.pending_reversals.capacity() * 2 * size_of::<Position>()
     }
 
     /// Builds the indexes over assignments and buckets, and finds out which buckets still exist.
@@ -255,6 +281,9 @@ impl Account {
         }
     }
 }
+
+/// What an allocation takes beside what it was asked for, about.
+const ALLOCATION: usize = 16;
 
 /// Makes room for one more where there is none. Most customers have one or two of a kind, and many customers are in memory
 /// at a time, so there is less room to spare than a vector takes by itself.
@@ -285,4 +314,19 @@ fn window_starting(assignment: &Assignment, start: Instant, calendar: &Calendar)
     let date: Date = calendar.date_of(start);
     let period = assignment.plan.frequency.period_of(date);
     assignment.window(calendar, period).filter(|window| window.start == start)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A worker has tens of thousands of accounts in memory, so what they are made of must stay small; what only a batch at
+    /// hand needs stands apart.
+    #[test]
+    fn what_accounts_are_made_of_is_small() {
+        assert!(size_of::<Bucket>() <= 128, "{}", size_of::<Bucket>());
+        assert!(size_of::<AssignmentState>() <= 240, "{}", size_of::<AssignmentState>());
+        assert!(size_of::<Account>() <= 320, "{}", size_of::<Account>());
+        assert!(Lines::line_size() <= 112, "{}", Lines::line_size());
+    }
 }

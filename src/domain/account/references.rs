@@ -59,7 +59,7 @@ impl Account {
             Err(at) => {
                 self.unsettle(assignment.as_ref());
                 let row = AssignmentRow { key, version, assignment };
-                let before = Some(Before { assignment: None });
+                let before = Some(Box::new(Before { assignment: None }));
                 self.assignments.insert(at, AssignmentState { row, before, components: Vec::new() });
                 self.unindexed = true;
                 return Taken::Applied;
@@ -69,7 +69,7 @@ impl Account {
         let taken = Taken::judge(Some(state.row.version), version, || state.row.assignment == assignment);
         if taken == Taken::Applied {
             let known = state.row.assignment.take();
-            state.before.get_or_insert_with(|| Before { assignment: known.clone() });
+            state.before.get_or_insert_with(|| Box::new(Before { assignment: known.clone() }));
             let same = same_draws(known.as_ref(), assignment.as_ref());
             state.row = AssignmentRow { key, version, assignment };
             if !same {

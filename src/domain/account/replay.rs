@@ -28,10 +28,9 @@ impl Account {
             touch(&mut self.buckets[place], place, &mut self.touched);
             let component = self.component_of(&self.buckets[place]).map(|c| (c.by_value, c.charging_type, c.allowance));
             let bucket = &mut self.buckets[place];
-            bucket.cause = None;
-            let (Some(before), Some((by_value, charging_type, allowance))) = (bucket.before, component) else {
-                continue;
-            };
+            let Some(touched) = &mut bucket.touched else { continue };
+            touched.cause = None;
+            let (before, Some((by_value, charging_type, allowance))) = (touched.before, component) else { continue };
             // What is drawn before the replay begins: nothing, where the bucket is another one now.
             let since = drawn_since.get(&before.slot).copied().unwrap_or(0);
             let drawn = before.allowance.less(before.remaining).less(Quantity::from_millionths(since));
@@ -95,7 +94,7 @@ impl Account {
         let has_room = |slot: i32, more: i64| {
             let end = self
                 .slot(slot)
-                .and_then(|place| self.buckets[place].before)
+                .and_then(|place| self.buckets[place].before())
                 .map(|before| before.remaining.millionths());
             end.is_some_and(|end| end > 0 && end.saturating_add(more) > 0)
         };
@@ -106,7 +105,7 @@ impl Account {
     pub fn end_replay(&mut self, at: Position, more: &SlotSums) {
         self.lines.end_replay(at);
         for bucket in &mut self.buckets {
-            let (Some(before), Some(_)) = (bucket.before, bucket.window) else { continue };
+            let (Some(before), Some(_)) = (bucket.before(), bucket.window) else { continue };
             let more = more.get(&before.slot).copied().unwrap_or(0);
             bucket.row.remaining = Quantity::from_millionths(before.remaining.millionths() + more);
             let full = bucket.row.remaining == bucket.row.allowance;
