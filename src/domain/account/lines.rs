@@ -97,6 +97,11 @@ impl Lines {
         })
     }
 
+    /// Whether the batch at hand may have changed any.
+    pub(super) fn are_touched(&self) -> bool {
+        self.touched
+    }
+
     pub(super) fn size(&self) -> usize {
         self.lines.capacity() * Lines::line_size()
     }

@@ -31,6 +31,9 @@ impl Account {
     /// Notes where lines stand otherwise than before the batch at hand.
     pub(super) fn finish_standing(&self, calendar: &Calendar, changes: &mut Changes) {
         let changed: Vec<&AssignmentState> = self.assignments.iter().filter(|state| state.before.is_some()).collect();
+        if changed.is_empty() && self.fact_before.is_none() && !self.lines.are_touched() {
+            return;
+        }
         for turn in self.turns_to_judge(&changed) {
             let before = self.rows_of(When::Before, turn.upi, turn.before, &changed, calendar);
             let now = self.rows_of(When::Now, turn.upi, turn.now, &changed, calendar);
@@ -46,7 +49,8 @@ impl Account {
         let shared = changed.iter().any(|state| state.row.key.level != Level::Inventory);
         let all = shared || self.fact_before.is_some_and(|before| before.map(|of| of.1) != self.fact.map(|of| of.1));
         let mut turns: BTreeMap<i64, LineTurn> = BTreeMap::new();
-        turns.extend(self.lines.turns().filter(|turn| all || turn.changed).map(|turn| (turn.upi, turn)));
+        let judge = |turn: &LineTurn| all || turn.changed && (!changed.is_empty() || self.may_stand_otherwise(turn));
+        turns.extend(self.lines.turns().filter(judge).map(|turn| (turn.upi, turn)));
         let own = changed.iter().flat_map(|state| {
             let before = state.before.as_ref().and_then(|before| before.assignment.as_ref());
             before.into_iter().chain(&state.row.assignment).filter(|assignment| assignment.level == Level::Inventory)
@@ -59,6 +63,21 @@ impl Account {
             });
         }
         turns.into_values().collect()
+    }
+
+    /// Whether a line may stand otherwise, while the assignments are as they were.
+    fn may_stand_otherwise(&self, turn: &LineTurn) -> bool {
+        let place = |line: Option<LineRow>| {
+            let (site, product) = line.and_then(|line| place_of(&line)).unzip();
+            (line.is_some(), site, product.filter(|_| self.any_for_a_product()))
+        };
+        place(turn.before) != place(turn.now)
+    }
+
+    /// Whether any plan is for one product only.
+    fn any_for_a_product(&self) -> bool {
+        let plans = self.assignments.iter().filter_map(|state| state.row.assignment.as_ref()).map(|of| &of.plan);
+        plans.into_iter().any(|plan| plan.product.is_some())
     }
 
     /// Where a line stands or stood.

@@ -66,9 +66,10 @@ impl Postgres {
         // The database ends a statement that nobody waits for any more.
         let longest = options.read_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into()).to_string();
         let read = read.options([("default_transaction_read_only", "on"), ("statement_timeout", &longest)]);
-        // Each of a worker's statements is for rows of its keys. A plan made while a table was empty would read all of it, and
-        // stay, until the table is analyzed.
-        let main_by_index = main.clone().options([("enable_seqscan", "off")]);
+        // Each of a worker's statements is for rows of its keys, each to be looked up. A plan made while a table was empty
+        // would read all of it, or all of an index in its order, and stay, until the table is analyzed.
+        let main_by_index = ["enable_seqscan", "enable_hashjoin", "enable_mergejoin"];
+        let main_by_index = main.clone().options(main_by_index.map(|name| (name, "off")));
         let pool = |connect: PgConnectOptions, connections: u32, timeout: Duration| {
             PgPoolOptions::new()
                 .max_connections(connections)
