@@ -218,6 +218,12 @@ pub trait Store: Send + Sync + 'static {
     /// Notes that these dead letters were put back now.
     async fn dead_letters_put_back(&self, places: &[Place]) -> Result<(), StoreError>;
 
+    /// Brings what the store knows of its tables' sizes up to date where they have outgrown it; a store that plans without
+    /// such knowledge has nothing to do.
+    async fn keep_statistics(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// The store as it is now, for as long as it is looked at.
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError>;
 

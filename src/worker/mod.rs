@@ -3,7 +3,7 @@
 //! `batch` holds records as they come, `partition` makes commits of them (`usage` says what is new, `draw` what it
 //! draws, `replay` what known usage draws then, `behind` how that goes on while others are served, `runs` what bill runs
 //! do), `task` runs one partition, `intake` stands between the consumer thread and the tasks, `stop` and `stall` are what
-//! stands still, `watch` looks on. This module starts it all and watches over it.
+//! stands still, `watch` looks on, `audit` and `statistics` work beside it. This module starts it all and watches over it.
 
 mod alerts;
 mod audit;
@@ -22,6 +22,7 @@ mod replay;
 mod runs;
 mod spares;
 mod stall;
+mod statistics;
 mod stop;
 mod task;
 mod usage;
@@ -89,6 +90,7 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
             .map_err(|error| error.to_string())
     });
     let mut auditing = tokio::spawn(Audits::new(context.clone(), owned.clone()).run(audit_per_second));
+    let mut keeping = tokio::spawn(statistics::keep(context.clone()));
     let mut watching = tokio::spawn(
         Watch { context, stream, control: control.clone(), owned, bill_runs, metrics, stall_after, health }.run(),
     );
@@ -102,10 +104,14 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
                 }
                 None => {}
             },
-            // Neither ends but by a panic.
+            // None of these ends but by a panic.
             ended = &mut watching => {
                 control.stop();
                 break Err(format!("watching the partitions failed: {}", panic_of(ended)));
+            }
+            ended = &mut keeping => {
+                control.stop();
+                break Err(format!("keeping statistics failed: {}", panic_of(ended)));
             }
             ended = &mut auditing, if audit_per_second > 0 => {
                 control.stop();
@@ -118,6 +124,7 @@ pub async fn run(options: Options, control: Control) -> Result<(), String> {
     };
     watching.abort();
     auditing.abort();
+    keeping.abort();
     result
 }
 

@@ -14,6 +14,7 @@ mod reader;
 mod relay;
 mod repair;
 mod snapshot;
+mod statistics;
 mod types;
 pub(super) mod url;
 
@@ -41,6 +42,8 @@ pub(super) struct Postgres {
     pool: PgPool,
     /// For the reader; perhaps a replica's.
     read_pool: PgPool,
+    /// How to connect for what may take a while.
+    connect: PgConnectOptions,
     /// One connection each, writing and reading, to ask whether the database answers though all others may be busy.
     probes: [PgPool; 2],
     timeout: Duration,
@@ -66,10 +69,8 @@ impl Postgres {
         // The database ends a statement that nobody waits for any more.
         let longest = options.read_timeout.as_millis().clamp(1, i32::MAX.unsigned_abs().into()).to_string();
         let read = read.options([("default_transaction_read_only", "on"), ("statement_timeout", &longest)]);
-        // Each of a worker's statements is for rows of its keys, each to be looked up. A plan made while a table was empty
-        // would read all of it, or all of an index in its order, and stay, until the table is analyzed.
-        let main_by_index = ["enable_seqscan", "enable_hashjoin", "enable_mergejoin"];
-        let main_by_index = main.clone().options(main_by_index.map(|name| (name, "off")));
+        // Each of a worker's statements is for rows of its keys. A plan made while a table was empty would read all of it.
+        let main_by_index = main.clone().options([("enable_seqscan", "off")]);
         let pool = |connect: PgConnectOptions, connections: u32, timeout: Duration| {
             PgPoolOptions::new()
                 .max_connections(connections)
@@ -82,6 +83,7 @@ impl Postgres {
             probes: [pool(main.clone(), 1, options.timeout), pool(read.clone(), 1, options.timeout)],
             pool: pool(main_by_index, options.connections, options.timeout),
             read_pool: pool(read, options.read_connections, options.read_timeout),
+            connect: main,
             place: format!("store.url: {place}"),
             read_place: format!(
                 "{}: {read_place}",
@@ -322,6 +324,10 @@ impl Store for Postgres {
 
     async fn dead_letters_put_back(&self, places: &[Place]) -> Result<(), StoreError> {
         letters::put_back(&self.pool, places).await.map_err(|error| self.error(&error))
+    }
+
+    async fn keep_statistics(&self) -> Result<(), StoreError> {
+        statistics::keep(&self.pool, &self.connect).await.map_err(|error| self.error(&error))
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {

@@ -1,0 +1,29 @@
+//! Statistics that plans are made from. A statement's plan is made once for a connection, perhaps while its tables are
+//! empty, and stays until they are analyzed: then it reads all of an index where it should look rows up. Autovacuum comes
+//! once a minute, if it is on at all; a first load, or a database restored from a dump, does not wait for it.
+
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
+use sqlx::{Connection, Error};
+
+/// Analyzes the tables that are many times as large as when they were analyzed last, where that is allowed. On a connection
+/// of its own, since it may take a while.
+pub(super) async fn keep(pool: &PgPool, connect: &PgConnectOptions) -> Result<(), Error> {
+    let outgrown: Vec<String> = sqlx::query_scalar(
+        "SELECT c.oid::regclass::text FROM pg_class c WHERE c.oid = ANY(ARRAY['ledger', 'reversal', 'customer', \
+         'assignment', 'plan_customer', 'component_plan', 'line', 'standing_row', 'bucket', 'stored_row']::regclass[]) \
+         AND pg_has_role(c.relowner, 'USAGE') \
+         AND pg_relation_size(c.oid) / current_setting('block_size')::int > 4 * greatest(c.relpages, 2)",
+    )
+    .fetch_all(pool)
+    .await?;
+    if outgrown.is_empty() {
+        return Ok(());
+    }
+    let mut connection = PgConnection::connect_with(connect).await?;
+    for table in outgrown {
+        // Another worker may be at it.
+        let statement = format!("ANALYZE (SKIP_LOCKED) {table}");
+        sqlx::query(&statement).execute(&mut connection).await?;
+    }
+    connection.close().await
+}
