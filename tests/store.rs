@@ -661,3 +661,29 @@ async fn a_stopped_owner_in_a_copy_holds_nobody_up() {
     assert!(why.contains("application_name \"psql\" holds its row in progress"), "{why}");
     copy.abort("enough").await.unwrap();
 }
+
+/// Tables that nobody analyzed since they were small are, so that plans fit their sizes; those that did not grow are left.
+#[tokio::test]
+async fn statistics_follow_tables_that_grow() {
+    use sqlx::Row as _;
+    let scene = Scene::postgres().await;
+    let store = scene.ready().await;
+    let database = sqlx::PgPool::connect(&scene.url).await.unwrap();
+    let known = async || {
+        let sql = "SELECT reltuples FROM pg_class WHERE relname IN ('customer', 'line') ORDER BY relname";
+        let rows = sqlx::query(sql).fetch_all(&database).await.unwrap();
+        rows.iter().map(|row| row.get::<f32, _>(0)).collect::<Vec<_>>()
+    };
+    let grow = async |from: i64, until: i64| {
+        let sql =
+            "INSERT INTO customer (customer_id, partition, next_slot) SELECT c, 0, 0 FROM generate_series($1, $2) c";
+        sqlx::query(sql).bind(from).bind(until).execute(&database).await.unwrap();
+    };
+    let mut there = 0;
+    for (customers, analyzed) in [(1, -1.0), (10_000, 10_000.0), (20_000, 10_000.0), (100_000, 100_000.0)] {
+        grow(there + 1, customers).await;
+        there = customers;
+        store.keep_statistics().await.unwrap();
+        assert_eq!(known().await, [analyzed, -1.0], "at {customers} customers");
+    }
+}
