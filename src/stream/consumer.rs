@@ -17,6 +17,7 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 
 use super::group::{Decision, Group, pairs};
 use super::topics::{self, missing};
+use super::turns::Turns;
 use super::{Control, Gap, Input, Notices, Options, Sink, Start, StreamError, client};
 
 /// How many events that are no records are served in a round.
@@ -94,6 +95,7 @@ struct Member<'a, S> {
     /// Given to the sink and not taken back; `None` between assignments.
     partitions: Option<Vec<i32>>,
     queues: Vec<Queue>,
+    turns: Turns,
     // Queues hold the consumer, so they go before it.
     consumer: Arc<BaseConsumer<Group>>,
     /// Whether to join again, since a position was not there and the brokers did not say what is.
@@ -124,6 +126,7 @@ impl<'a, S: Sink> Member<'a, S> {
             notices,
             partitions: None,
             queues: Vec::new(),
+            turns: Turns::default(),
             consumer: Arc::new(consumer),
             astray: false,
             away: false,
@@ -270,21 +273,24 @@ impl<'a, S: Sink> Member<'a, S> {
 
     /// Takes from each queue what the sink has room for. Returns how many records came.
     fn look_into_queues(&mut self) -> usize {
-        let mut given = 0;
-        for queue in &mut self.queues {
+        let (mut given, mut began) = (0, None);
+        for at in self.turns.order(self.queues.len()) {
+            let queue = &mut self.queues[at];
             for _ in 0..self.sink.room(queue.partition, queue.input).min(VISIT) {
                 match queue.records.poll(Duration::ZERO) {
                     None => break,
                     Some(Ok(message)) => {
                         queue.next = message.offset() + 1;
                         queue.at_end = false;
-                        self.sink.record(queue.input, &message);
+                        if self.sink.record(queue.input, &message) {
+                            began = Some(at);
+                        }
                         given += 1;
                     }
                     Some(Err(KafkaError::PartitionEOF(_))) => {
+                        // Records that came later may stand behind it: each fetch that reached the end says so.
                         (queue.at_end, queue.exact) = (true, false);
                         self.sink.at_end(queue.partition, queue.input, queue.next);
-                        break;
                     }
                     Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
                         let topic = self.options.topic(queue.input);
@@ -310,6 +316,9 @@ impl<'a, S: Sink> Member<'a, S> {
                     }
                 }
             }
+        }
+        if let Some(at) = began {
+            self.turns.began(at);
         }
         if given > 0 {
             self.back();

@@ -19,6 +19,7 @@ pub mod record;
 pub mod sender;
 mod sink;
 pub mod topics;
+mod turns;
 mod watchdog;
 
 pub use consumer::consume;

@@ -29,8 +29,9 @@ pub trait Sink: Send + 'static {
     /// How many records it takes now of a partition's input. After a none, [`Control::wake`](super::Control::wake) says that there is room.
     fn room(&self, partition: i32, input: Input) -> usize;
 
-    /// A record, next in its partition's order.
-    fn record(&mut self, input: Input, message: &BorrowedMessage<'_>);
+    /// A record, next in its partition's order. True when it is the first of a batch: others then have the next chance to
+    /// begin one, since there may be more partitions than batches at a time.
+    fn record(&mut self, input: Input, message: &BorrowedMessage<'_>) -> bool;
 
     /// Everything before `offset` was given, and a read_committed reader is at the end there. May come again with a
     /// higher offset and no record between, when only transactions' markers are.

@@ -265,9 +265,10 @@ impl Sink for Intake {
         self.limits.records.saturating_sub(slot.open.len())
     }
 
-    fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) {
-        let Some(slot) = self.slots.get_mut(&message.partition()) else { return };
-        if slot.open.is_empty() {
+    fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) -> bool {
+        let Some(slot) = self.slots.get_mut(&message.partition()) else { return false };
+        let begins = slot.open.is_empty();
+        if begins {
             slot.ticket = Some(Ticket::take(&self.tools.batches));
             slot.open = self.tools.spares.take(message.partition());
             slot.opened = Instant::now();
@@ -292,6 +293,7 @@ impl Sink for Intake {
         if input == Input::Assignments && slot.facts_until.is_some_and(|until| message.offset() + 1 >= until) {
             slot.facts_until = None;
         }
+        begins
     }
 
     fn at_end(&mut self, partition: i32, input: stream::Input, offset: i64) {

@@ -126,7 +126,7 @@ impl Sink for Probe {
         }
     }
 
-    fn record(&mut self, input: Input, message: &BorrowedMessage<'_>) {
+    fn record(&mut self, input: Input, message: &BorrowedMessage<'_>) -> bool {
         let mut seen = self.shared.lock();
         let partition = message.partition();
         assert_eq!(seen.owner.get(&partition), Some(&self.name), "a record of a partition of another");
@@ -140,6 +140,7 @@ impl Sink for Probe {
         seen.records += 1;
         self.moved.insert(partition);
         seen.changed = true;
+        false
     }
 
     fn at_end(&mut self, partition: i32, input: Input, offset: i64) {
