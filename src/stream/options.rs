@@ -151,7 +151,14 @@ impl Options {
         config
             .set("transactional.id", transactional_id)
             .set("transaction.timeout.ms", TRANSACTION_TIMEOUT.as_millis().to_string());
-        self.unless_set(&mut config, &[("allow.auto.create.topics", "false".into())]);
+        self.unless_set(
+            &mut config,
+            &[
+                ("allow.auto.create.topics", "false".into()),
+                // All of a transaction's alerts are there at once; nothing more is to be waited for.
+                ("linger.ms", "1".into()),
+            ],
+        );
         Ok(config)
     }
 

@@ -1,7 +1,7 @@
 //! The relay's way to the alerts topic: each batch is one transaction, and one producer at a time can commit.
 
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rdkafka::ClientContext;
@@ -53,6 +53,8 @@ pub enum PublishError {
 struct Delivered {
     /// For each partition the offset after the last record.
     next: BTreeMap<i32, i64>,
+    /// How many records reported themselves, well or not.
+    reported: usize,
     fault: Option<String>,
 }
 
@@ -60,11 +62,27 @@ struct Delivered {
 struct Deliveries {
     complaints: Complaints,
     delivered: Mutex<Delivered>,
+    /// Told when a record reported itself.
+    reported: Condvar,
 }
 
 impl Deliveries {
     fn lock(&self) -> MutexGuard<'_, Delivered> {
         self.delivered.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until so many records reported themselves, or one of them a fault. The client's own flush would wait in steps
+    /// of 100 ms for reports that another thread takes.
+    fn wait_for(&self, records: usize, deadline: Instant) -> Result<(), String> {
+        let mut delivered = self.lock();
+        while delivered.reported < records && delivered.fault.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("{} of {records} alerts had no answer in time", records - delivered.reported));
+            }
+            delivered = self.reported.wait_timeout(delivered, left).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        delivered.fault.take().map_or(Ok(()), Err)
     }
 }
 
@@ -83,6 +101,8 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         let mut delivered = self.lock();
+        delivered.reported += 1;
+        self.reported.notify_all();
         match result {
             Ok(message) => {
                 let next = delivered.next.entry(message.partition()).or_default();
@@ -161,16 +181,7 @@ impl AlertsProducer {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        let flushed = {
-            let _watched = self.watchdog.watch("flush", HANG);
-            self.producer.flush(TRANSACTION_TIMEOUT)
-        };
-        let fault = self.producer.context().lock().fault.take();
-        match (fault, flushed) {
-            (Some(fault), _) => Err(self.abort(&fault)),
-            (None, Err(error)) => Err(self.abort(&error.to_string())),
-            (None, Ok(())) => Ok(()),
-        }
+        self.producer.context().wait_for(batch.len(), deadline).map_err(|fault| self.abort(&fault))
     }
 
     fn commit(&self) -> Result<(), PublishError> {
