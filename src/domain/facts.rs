@@ -13,7 +13,7 @@ use super::time::{Date, Instant};
 ///
 /// Aligned like the numbers beside it in rows, of which millions are in memory: by itself it would cost them a third.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[repr(packed(8))]
+#[repr(Rust, packed(8))]
 pub struct EventKey(pub u128);
 
 impl EventKey {

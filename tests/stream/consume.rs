@@ -65,6 +65,27 @@ fn no_room_holds_records_back_and_loses_none() {
     assert_eq!(shared.lock().records, 80_001);
 }
 
+/// A steady stream has the consumer at the end again and again. What came after an end must not wait for another round each.
+#[test]
+fn an_end_that_was_passed_meanwhile_ends_no_visit() {
+    let options = scene();
+    let shared = Shared::default();
+    shared.lock().usage_room = Some(0);
+    let consumer = Consumer::start("one", &options, &shared);
+    shared.until("it has its partitions", |seen| seen.owner.len() == 4);
+    for at in 0..10 {
+        produce(&options, &options.usage_topic, 1, at..at + 1);
+        // A fetch that finds nothing says where the end is; it is answered after 100 ms.
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    shared.lock().usage_room = None;
+    consumer.control.wake();
+    shared.until("all came", |seen| seen.next(1, Input::Usage) == 10);
+    let rounds = shared.lock().rounds;
+    assert!(rounds <= 2, "{rounds} rounds for 10 records that were all there");
+    consumer.stop().unwrap();
+}
+
 #[test]
 fn the_end_is_where_a_read_committed_reader_is() {
     let options = scene();

@@ -23,6 +23,8 @@ pub(crate) struct Seen {
     /// How many times each consumer was given partitions.
     pub(crate) assignments: BTreeMap<&'static str, usize>,
     pub(crate) records: usize,
+    /// How many rounds brought some.
+    pub(crate) rounds: usize,
     /// How many more assignments are refused.
     pub(crate) refuse: usize,
     /// What is taken of usage; `None`: all.
@@ -154,7 +156,9 @@ impl Sink for Probe {
     }
 
     fn round(&mut self) {
-        if std::mem::take(&mut self.shared.lock().changed) {
+        let mut seen = self.shared.lock();
+        if std::mem::take(&mut seen.changed) {
+            seen.rounds += 1;
             self.shared.0.1.notify_all();
         }
     }
