@@ -46,12 +46,18 @@ impl fmt::Display for Gap {
             Some((first, end)) if *next > end => {
                 write!(f, "offset {next}, where to go on, is not there yet; the topic ")?;
                 held(f, first, end)?;
-                write!(f, ": it was made again or cut off, and what it had from {next} on is gone")
+                write!(
+                    f,
+                    ": it was made again or cut off, and what it had from {next} on is gone, nobody can say how much"
+                )
             }
             Some((first, end)) => {
                 write!(f, "offset {next}, where to go on, was not there for a time; the topic ")?;
                 held(f, first, end)?;
-                write!(f, " now: it was made again or cut off, and what it had from {next} on then is gone")
+                write!(
+                    f,
+                    " now: it was made again or cut off, and what it had from {next} on then is gone, nobody can say how much"
+                )
             }
         }
     }

@@ -83,9 +83,35 @@ struct Slot {
     /// While there are records in it.
     ticket: Option<Ticket>,
     given: [i64; 2],
+    /// An end of a topic beyond what was given, with no record before it.
+    end: [Option<i64>; 2],
     /// Reference facts come first after a start: usage waits until they are read to here.
     facts_until: Option<i64>,
     told: Offsets,
+}
+
+impl Slot {
+    /// Moves the position of an idle partition over what is no record to the ends of its topics: retention may take all
+    /// that is before them, and a position that is gone would be told as a gap.
+    fn go_on_to_ends(&mut self) {
+        let shared = &self.watched.shared;
+        if self.end == [None; 2] || shared.in_hand() > 0 {
+            return;
+        }
+        let mut batch = Batch::new(shared.partition);
+        let [usage, assignments] = self.given;
+        batch.begin_at(Offsets { usage, assignments });
+        for input in [Input::Usage, Input::Assignments] {
+            if let Some(end) = self.end[input as usize] {
+                batch.go_on_to(input, end);
+            }
+        }
+        if hand_over(&self.queue, shared, &mut batch, &mut None).is_ok() {
+            for (given, end) in self.given.iter_mut().zip(&mut self.end) {
+                *given = end.take().unwrap_or(*given);
+            }
+        }
+    }
 }
 
 /// The consumer thread's way to the partitions' tasks.
@@ -145,6 +171,7 @@ impl Intake {
             opened: Instant::now(),
             ticket: None,
             given: [usage, assignments],
+            end: [None; 2],
             facts_until: None,
             told: Offsets { usage, assignments },
         };
@@ -290,6 +317,7 @@ impl Sink for Intake {
         };
         slot.open.push(input, message.offset(), &record, &self.context.rules);
         slot.given[input as usize] = message.offset() + 1;
+        slot.end[input as usize] = None;
         if input == Input::Assignments && slot.facts_until.is_some_and(|until| message.offset() + 1 >= until) {
             slot.facts_until = None;
         }
@@ -305,7 +333,9 @@ impl Sink for Intake {
         if input == Input::Assignments {
             slot.facts_until = None;
         }
-        lock(&slot.watched.ends)[input as usize] = Some((offset, slot.given[input as usize]));
+        let given = slot.given[input as usize];
+        slot.end[input as usize] = Some(offset).filter(|end| *end > given);
+        lock(&slot.watched.ends)[input as usize] = Some((offset, given));
     }
 
     fn gap(&mut self, gap: Gap) {
@@ -316,6 +346,7 @@ impl Sink for Intake {
     fn round(&mut self) {
         for slot in self.slots.values_mut() {
             if slot.open.is_empty() {
+                slot.go_on_to_ends();
                 continue;
             }
             let full = slot.open.len() >= self.limits.records || slot.open.size() >= self.limits.bytes;

@@ -2,14 +2,19 @@
 
 use std::io::Read as _;
 use std::process::Stdio;
+use std::time::Duration;
 
 use headroom::domain::Partitioner;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions};
 use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde_json::json;
 
 use crate::deployment::{Deployment, PARTITIONS, Running, now, until};
+
+/// How long the brokers may take.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 fn admin(deployment: &Deployment) -> AdminClient<DefaultClientContext> {
     ClientConfig::new().set("bootstrap.servers", deployment.options().bootstrap_servers).create().unwrap()
@@ -85,16 +90,16 @@ fn a_partition_whose_records_are_gone_stops_alone_until_that_is_accepted() {
     let shown = deployment.say(&["progress", "show"]);
     assert!(shown.contains(&format!("{topic} {partition}: next 1, first 4, end 6, waiting 2")), "{shown}");
     assert!(shown.contains(&way_out), "{shown}");
-    let accept = |partition: i32, yes: &[&str]| {
+    let accept = |partition: i32, flags: &[&str]| {
         let partition = partition.to_string();
         let arguments = ["progress", "accept-gap", "--topic", &topic, "--partition", &partition];
-        deployment.say(&[&arguments, yes].concat())
+        deployment.say(&[&arguments, flags].concat())
     };
-    assert!(accept(other_partition, &["--yes"]).contains("has no gap"));
-    let asked = accept(partition, &[]);
+    assert!(accept(other_partition, &[]).contains("has no gap"));
+    let asked = accept(partition, &["--dry-run"]);
     assert!(asked.contains("3 records are gone, 1 to 3") && asked.contains("Nothing was done"), "{asked}");
     assert_eq!(stopped(&deployment, &topic, partition), Some(1.0));
-    let accepted = accept(partition, &["--yes"]);
+    let accepted = accept(partition, &[]);
     assert!(accepted.contains("accepted: it goes on at 4"), "{accepted}");
     until("it goes on by itself", || {
         deployment.outcomes("counted") == 3.0 && stopped(&deployment, &topic, partition) == Some(0.0)
@@ -140,7 +145,7 @@ fn a_topic_that_was_made_again_stops_its_partitions_even_when_it_has_grown_past_
     assert!(deployment.say(&["progress", "show"]).contains("offset 4, where to go on, was not there for a time"));
     assert_eq!(deployment.outcomes("dead_letter"), 0.0);
     let partition = partition.to_string();
-    deployment.say(&["progress", "accept-gap", "--topic", &topic, "--partition", &partition, "--yes"]);
+    deployment.say(&["progress", "accept-gap", "--topic", &topic, "--partition", &partition]);
     until("all of the new topic is in", || {
         deployment.outcomes("counted") == 3.0 && deployment.outcomes("dead_letter") == 2.0
     });
@@ -219,4 +224,36 @@ fn alerts_wait_for_their_topic_to_come_back() {
         deployment.metrics().get("headroom_alerts_published_total{type=\"crossed\"}") == Some(&2.0)
     });
     until("all is well", || deployment.health("ready").0 == 200);
+}
+
+#[test]
+fn markers_of_transactions_that_retention_took_are_no_gap() {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let topic = deployment.options().usage_topic;
+    let [(customer, partition), _] = two_customers();
+    let running = deployment.run();
+    until("it runs", || deployment.health("ready").0 == 200);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", deployment.options().bootstrap_servers)
+        .set("transactional.id", format!("of-{topic}"))
+        .create()
+        .unwrap();
+    producer.init_transactions(PATIENCE).unwrap();
+    producer.begin_transaction().unwrap();
+    let record = BaseRecord::to(&topic).partition(partition).key("no customer").payload("no event");
+    producer.send(record).map_err(|(error, _)| error).unwrap();
+    producer.flush(PATIENCE).unwrap();
+    producer.commit_transaction(PATIENCE).unwrap();
+    until("the record is in", || deployment.outcomes("dead_letter") == 1.0);
+    until("its position is beyond the marker", || {
+        deployment.say(&["progress", "show"]).contains(&format!("{topic} {partition}: next 2, first 0, end 2"))
+    });
+    drop(running);
+    delete_records(&deployment, &topic, partition, 2);
+    use_of(&deployment, customer, "a-0");
+    let _running = deployment.run();
+    until("it goes on", || {
+        deployment.outcomes("counted") == 1.0 && stopped(&deployment, &topic, partition) == Some(0.0)
+    });
 }

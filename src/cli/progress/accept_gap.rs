@@ -25,16 +25,16 @@ pub(in crate::cli) struct Args {
     /// The partition
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(i32).range(0..))]
     partition: i32,
-    /// Do it; without this it only says what is gone
+    /// Only say what is gone
     #[arg(long)]
-    yes: bool,
+    dry_run: bool,
     #[command(flatten)]
     settings: Settings,
 }
 
-/// Says what is gone, and with `--yes` lets the partition go on.
+/// Says what is gone, and lets the partition go on.
 pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
-    let Args { topic, partition, yes, settings } = args;
+    let Args { topic, partition, dry_run, settings } = args;
     let config = settings.load(file, Needs::StoreAndKafka)?;
     block_on(async {
         let both = Both::open(&config)?;
@@ -68,8 +68,8 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
             Input::Usage => offsets.usage,
             Input::Assignments => offsets.assignments,
         };
-        if !yes {
-            return Ok(print(&format!("{position}; --yes lets it go on at {next}. Nothing was done"))?);
+        if dry_run {
+            return Ok(print(&format!("{position}; it would go on at {next}. Nothing was done"))?);
         }
         let accepted =
             AcceptedGap { partition, epoch: progress.epoch, seen: progress.offsets, offsets, gaps, topic, next };
