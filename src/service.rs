@@ -26,8 +26,10 @@ use crate::{probes, relay, worker};
 const REPLAY_PAGE: usize = 5_000;
 /// Customers whose rows of a closing bill run are stored at once.
 const STORING_CUSTOMERS: usize = 200;
+/// Held usage that is let in at once when a bill run is opened; each customer's is a replay.
+const LET_IN: usize = 64;
 /// How long roles may take to end.
-const FAREWELL: Duration = Duration::from_secs(8);
+const FAREWELL: Duration = Duration::from_secs(9);
 
 /// Why a process of the service ended, or did not start: one line for a person.
 #[derive(Debug, thiserror::Error)]
@@ -161,7 +163,8 @@ impl Service {
     /// raised.
     pub async fn run(self, metrics: PrometheusHandle, mut stop: watch::Receiver<bool>) -> Result<(), ServiceError> {
         let Service { config, roles, store, store_id, topics, admin, query, health } = self;
-        let (end_worker, (end_rest, rest)) = (Control::new(), watch::channel(false));
+        let (end_worker, (end_reader, reader), (end_rest, rest)) =
+            (Control::new(), watch::channel(false), watch::channel(false));
         let raised = Arc::new(Notify::new());
         let mut running: JoinSet<(&'static str, Result<(), String>)> = JoinSet::new();
         let upkeep = tokio::spawn(metrics::upkeep(metrics.clone()));
@@ -173,7 +176,7 @@ impl Service {
             let (limits, patience) = (http_limits(&config), config.store.read_timeout.duration());
             let options =
                 QueryOptions { store: store.clone(), calendar, keys, health: health.clone(), limits, patience };
-            let serving = http::serve_query(listener, options, rest.clone());
+            let serving = http::serve_query(listener, options, reader);
             running.spawn(async { (READER, serving.await.map_err(|error| error.to_string())) });
         }
         let mut asking = JoinSet::new();
@@ -220,14 +223,16 @@ impl Service {
             Some(ended) = asking.join_next() => result = Err(failure(ended.map(|()| (PROBES, Ok(()))))),
         }
         end_worker.stop();
+        // Whoever listens to it is gone already then.
+        let _ = end_reader.send(true);
         let ending = async {
             while working && !running.is_empty() && result.is_ok() {
                 match running.join_next().await {
                     Some(Ok((WORKER, Ok(())))) | None => break,
+                    Some(Ok((READER, Ok(())))) => {}
                     Some(ended) => result = Err(failure(ended)),
                 }
             }
-            // Whoever listens to it is gone already then.
             let _ = end_rest.send(true);
             while let Some(ended) = running.join_next().await {
                 if !matches!(ended, Ok((_, Ok(())))) && result.is_ok() {
@@ -309,6 +314,7 @@ pub fn worker_context(config: &Config, store: &Arc<dyn Store>, store_id: Uuid, s
         replay_pause: Duration::from_millis(u64::from(config.worker.replay_pause_ms.get())),
         behind_bytes: usize::try_from(config.worker.behind_bytes.bytes()).unwrap_or(usize::MAX),
         storing_customers: STORING_CUSTOMERS,
+        let_in: LET_IN,
         rules: Rules {
             partitioner: settled.partitioner,
             partitions: settled.partitions,

@@ -105,6 +105,7 @@ impl Scene {
             replay_pause: Duration::from_secs(600),
             behind_bytes: 64 << 20,
             storing_customers: 1_000,
+            let_in: 64,
             rules: RULES,
             health: Health::default(),
         };

@@ -17,6 +17,7 @@ CREATE TABLE progress (
   usage_offset       bigint NOT NULL,
   assignments_offset bigint NOT NULL,
   outbox_number      bigint NOT NULL,
+  commits            bigint NOT NULL DEFAULT 0, -- made so far; a store that lost some is noticed by its owner
   usage_gap          boolean NOT NULL DEFAULT false, -- the topic did not have the offset; nobody goes on until that is accepted
   assignments_gap    boolean NOT NULL DEFAULT false,
   applied_at         timestamptz,     -- when all that its topics had was applied; null: never yet
@@ -152,6 +153,7 @@ CREATE TABLE standing_row (
   PRIMARY KEY (partition, customer_id, usage_product_inventory_id, from_micros)
 );
 CREATE INDEX standing_row_order ON standing_row (billing_cycle_id, usage_product_inventory_id, customer_id) INCLUDE (partition, from_micros, until_micros, after_micros);
+CREATE INDEX standing_row_owner ON standing_row (billing_cycle_id, contract_owner_id, usage_product_inventory_id, customer_id) INCLUDE (partition, from_micros, until_micros, after_micros) WHERE contract_owner_id IS NOT NULL;
 CREATE INDEX standing_row_site ON standing_row (site_id) WHERE site_id IS NOT NULL;
 
 -- The buckets that something drew from. No column that changes is indexed, so that all updates stay on their page.
@@ -187,6 +189,7 @@ CREATE TABLE bill_run (
   home              boolean NOT NULL,
   closings          int NOT NULL,    -- how often it closed
   storing_after     bigint,          -- while its rows are being stored: customers up to this one are done
+  letting_in_after  bigint,          -- the same while usage that it held is let in
   PRIMARY KEY (partition, bill_run_id)
 );
 CREATE INDEX bill_run_open ON bill_run (partition) WHERE status = 0;
@@ -204,7 +207,8 @@ CREATE TABLE stored_row (
   entries                    text NOT NULL, -- what was nested, as JSON
   PRIMARY KEY (partition, bill_run_id, customer_id, usage_product_inventory_id)
 );
-CREATE INDEX stored_row_order ON stored_row (bill_run_id, usage_product_inventory_id, customer_id) INCLUDE (partition, contract_owner_id);
+CREATE INDEX stored_row_order ON stored_row (bill_run_id, usage_product_inventory_id, customer_id) INCLUDE (partition);
+CREATE INDEX stored_row_owner ON stored_row (bill_run_id, contract_owner_id, usage_product_inventory_id, customer_id) INCLUDE (partition) WHERE contract_owner_id IS NOT NULL;
 CREATE INDEX stored_row_site ON stored_row (bill_run_id, site_id) WHERE site_id IS NOT NULL;
 
 -- Customers whose rows of a bill run that is being stored were stored ahead of their turn.

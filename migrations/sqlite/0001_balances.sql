@@ -17,6 +17,7 @@ CREATE TABLE progress (
   usage_offset       INTEGER NOT NULL,
   assignments_offset INTEGER NOT NULL,
   outbox_number      INTEGER NOT NULL,
+  commits            INTEGER NOT NULL DEFAULT 0, -- made so far; a store that lost some is noticed by its owner
   usage_gap          INTEGER NOT NULL DEFAULT 0, -- the topic did not have the offset; nobody goes on until that is accepted
   assignments_gap    INTEGER NOT NULL DEFAULT 0,
   applied_at         INTEGER,         -- when all that its topics had was applied; null: never yet
@@ -151,6 +152,7 @@ CREATE TABLE standing_row (
   PRIMARY KEY (partition, customer_id, usage_product_inventory_id, from_micros)
 ) STRICT;
 CREATE INDEX standing_row_order ON standing_row (billing_cycle_id, usage_product_inventory_id, customer_id);
+CREATE INDEX standing_row_owner ON standing_row (billing_cycle_id, contract_owner_id, usage_product_inventory_id, customer_id) WHERE contract_owner_id IS NOT NULL;
 CREATE INDEX standing_row_site ON standing_row (site_id) WHERE site_id IS NOT NULL;
 
 -- The buckets that something drew from. No column that changes is indexed, so that all updates stay on their page.
@@ -186,6 +188,7 @@ CREATE TABLE bill_run (
   home              INTEGER NOT NULL,
   closings          INTEGER NOT NULL,    -- how often it closed
   storing_after     INTEGER,          -- while its rows are being stored: customers up to this one are done
+  letting_in_after  INTEGER,          -- the same while usage that it held is let in
   PRIMARY KEY (partition, bill_run_id)
 ) STRICT;
 CREATE INDEX bill_run_open ON bill_run (partition) WHERE status = 0;
@@ -204,6 +207,7 @@ CREATE TABLE stored_row (
   PRIMARY KEY (partition, bill_run_id, customer_id, usage_product_inventory_id)
 ) STRICT;
 CREATE INDEX stored_row_order ON stored_row (bill_run_id, usage_product_inventory_id, customer_id);
+CREATE INDEX stored_row_owner ON stored_row (bill_run_id, contract_owner_id, usage_product_inventory_id, customer_id) WHERE contract_owner_id IS NOT NULL;
 CREATE INDEX stored_row_site ON stored_row (bill_run_id, site_id) WHERE site_id IS NOT NULL;
 
 -- Customers whose rows of a bill run that is being stored were stored ahead of their turn.

@@ -87,7 +87,7 @@ pub struct Store {
     pub connections: Whole<1, 1000>,
     /// The most connections that the reader opens.
     pub read_connections: Whole<1, 1000>,
-    /// How long to wait for a connection.
+    /// How long to wait for a connection; a statement may take twelve times as long.
     pub timeout: Span,
     /// How long the reader waits for the store before it answers 503.
     pub read_timeout: Span,

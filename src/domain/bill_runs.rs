@@ -41,12 +41,8 @@ pub enum RunTaken {
 /// What a fact that was applied changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct RunChange {
-    /// The run was closed before: usage that it held may count now, but for what it covers still.
-    pub was_closed: bool,
-    /// The run is open, or was open for a while since it closed before: its stored rows go.
+    /// The run is open again: its stored rows go.
     pub reopened: bool,
-    /// It closed: its rows are to be stored.
-    pub closed: bool,
 }
 
 impl RunStatus {
@@ -57,9 +53,26 @@ impl RunStatus {
 }
 
 impl BillRun {
+    /// Whether it is closed and covers all that another one covers.
+    pub fn covers_all_of(&self, other: &BillRun) -> bool {
+        let same_cycle = self.billing_cycle == other.billing_cycle;
+        let whole = self.usage_from <= other.usage_from && other.usage_until <= self.usage_until;
+        self.status.is_closed() && same_cycle && whole
+    }
+
     /// Whether it holds back usage of this day first applied now, of customers of its cycle.
     fn holds(&self, cycle: i64, date: Date) -> bool {
         self.status.is_closed() && self.billing_cycle == cycle && self.usage_from <= date && date <= self.usage_until
+    }
+}
+
+impl BillRunRow {
+    /// What a copy of this run must apply before it applies `row`, when the run was opened and closed again since: that it
+    /// was open. Its version lies between both, as that of the fact about the opening did.
+    pub fn opening_before(&self, row: &BillRunRow) -> Option<BillRunRow> {
+        let was_closed = self.run.status.is_closed() && row.run.status.is_closed();
+        let run = BillRun { status: RunStatus::Open, ..self.run };
+        (was_closed && row.closings > self.closings).then_some(BillRunRow { version: row.version - 1, run, ..*self })
     }
 }
 
@@ -75,9 +88,9 @@ impl BillRuns {
         self.rows.binary_search_by_key(&id, |row| row.run.id).ok().map(|at| &self.rows[at])
     }
 
-    /// The id and version of each run, by id.
-    pub fn versions(&self) -> impl Iterator<Item = (i64, i64)> {
-        self.rows.iter().map(|row| (row.run.id, row.version))
+    /// The id and version of each run, by id, but for those whose held usage is yet to be let in.
+    pub fn settled(&self) -> impl Iterator<Item = (i64, i64)> {
+        self.rows.iter().filter(|row| row.letting_in.is_none()).map(|row| (row.run.id, row.version))
     }
 
     /// Whether any run is closed, so that usage may have to be held.
@@ -90,11 +103,6 @@ impl BillRuns {
         self.rows.iter().any(|row| row.run.holds(cycle, date))
     }
 
-    /// The same, with one run taken as open.
-    pub fn hold_without(&self, id: i64, cycle: i64, date: Date) -> bool {
-        self.rows.iter().any(|row| row.run.id != id && row.run.holds(cycle, date))
-    }
-
     /// The runs whose rows are being stored.
     pub fn storing(&self) -> impl Iterator<Item = &BillRunRow> {
         self.rows.iter().filter(|row| row.storing.is_some())
@@ -104,6 +112,18 @@ impl BillRuns {
     pub fn note_storing(&mut self, id: i64, storing: Option<i64>) -> Option<BillRunRow> {
         let at = self.rows.binary_search_by_key(&id, |row| row.run.id).ok()?;
         self.rows[at].storing = storing;
+        Some(self.rows[at])
+    }
+
+    /// The run whose held usage is being let in, and up to which customer that is done.
+    pub fn letting_in(&self) -> Option<(i64, i64)> {
+        self.rows.iter().find_map(|row| row.letting_in.map(|customer| (row.run.id, customer)))
+    }
+
+    /// Notes up to which customer the held usage of a run is let in; `None`: it is done. Returns the run's row.
+    pub fn note_letting_in(&mut self, id: i64, letting_in: Option<i64>) -> Option<BillRunRow> {
+        let at = self.rows.binary_search_by_key(&id, |row| row.run.id).ok()?;
+        self.rows[at].letting_in = letting_in;
         Some(self.rows[at])
     }
 
@@ -124,10 +144,14 @@ impl BillRuns {
         let (was_closed, before) = known.map_or((false, 0), |row| (row.run.status.is_closed(), row.closings));
         let closes = fact.run.status.is_closed();
         let closings = fact.closings.unwrap_or(before + i32::from(closes && !was_closed));
-        let closed = closes && (!was_closed || closings > before);
-        let change = RunChange { was_closed, reopened: was_closed && (!closes || closed), closed };
-        let storing = if closed { Some(-1) } else { known.and_then(|row| row.storing).filter(|_| closes) };
-        let row = BillRunRow { version: fact.version, run: fact.run, closings, storing };
+        let change = RunChange { reopened: was_closed && !closes };
+        let storing = match known {
+            Some(row) if was_closed => row.storing.filter(|_| closes),
+            _ => closes.then_some(-1),
+        };
+        let lets_in = known.is_some_and(|row| row.run.status.is_closed() && !fact.run.covers_all_of(&row.run));
+        let letting_in = if lets_in { Some(-1) } else { known.and_then(|row| row.letting_in) };
+        let row = BillRunRow { version: fact.version, run: fact.run, closings, storing, letting_in };
         match place {
             Ok(at) => self.rows[at] = row,
             Err(at) => self.rows.insert(at, row),
@@ -157,8 +181,8 @@ mod tests {
     #[test]
     fn a_finalized_run_takes_no_later_version() {
         let mut runs = BillRuns::default();
-        let closed = RunChange { closed: true, ..RunChange::default() };
-        assert_eq!(runs.take(&fact(3, RunStatus::Finalized)), RunTaken::Applied(closed));
+        assert_eq!(runs.take(&fact(3, RunStatus::Finalized)), RunTaken::Applied(RunChange::default()));
+        assert_eq!(runs.get(7).expect("it is known").storing, Some(-1));
         assert_eq!(runs.take(&fact(3, RunStatus::Finalized)), RunTaken::Duplicate);
         assert_eq!(runs.take(&fact(3, RunStatus::Open)), RunTaken::Conflict);
         assert_eq!(runs.take(&fact(2, RunStatus::Open)), RunTaken::PassedOver);
@@ -166,22 +190,31 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_missed_the_opening_in_between_closes_anew() {
+    fn a_copy_that_missed_the_opening_in_between_opens_first() {
         let (mut home, mut copy) = (BillRuns::default(), BillRuns::default());
-        let bring = |home: &BillRuns, copy: &mut BillRuns| {
-            let row = home.get(7).expect("it is known");
-            copy.take(&RunFact { version: row.version, run: row.run, closings: Some(row.closings) })
+        let bring = |row: BillRunRow, copy: &mut BillRuns| {
+            let taken = copy.take(&RunFact { version: row.version, run: row.run, closings: Some(row.closings) });
+            let row = *copy.get(7).expect("it is known");
+            (taken, row.storing, row.letting_in)
         };
+        let of = |runs: &BillRuns| *runs.get(7).expect("it is known");
         home.take(&fact(1, RunStatus::Closed));
-        bring(&home, &mut copy);
+        bring(of(&home), &mut copy);
         copy.note_storing(7, None);
+        assert_eq!(of(&copy).opening_before(&of(&home)), None);
         home.take(&fact(2, RunStatus::Open));
         home.take(&fact(3, RunStatus::Closed));
-        let change = RunChange { was_closed: true, reopened: true, closed: true };
-        assert_eq!(bring(&home, &mut copy), RunTaken::Applied(change));
+        let opening = of(&copy).opening_before(&of(&home)).expect("it was open in between");
+        let reopened = RunTaken::Applied(RunChange { reopened: true });
+        assert_eq!(bring(opening, &mut copy), (reopened, None, Some(-1)));
+        copy.note_letting_in(7, None);
+        assert_eq!(of(&copy).opening_before(&of(&home)), None);
+        let applied = RunTaken::Applied(RunChange::default());
+        assert_eq!(bring(of(&home), &mut copy), (applied, Some(-1), None));
         copy.note_storing(7, None);
         home.take(&fact(4, RunStatus::Finalized));
-        let stays = RunChange { was_closed: true, reopened: false, closed: false };
-        assert_eq!(bring(&home, &mut copy), RunTaken::Applied(stays));
+        assert_eq!(of(&copy).opening_before(&of(&home)), None);
+        assert_eq!(bring(of(&home), &mut copy), (applied, None, None));
+        assert_eq!((of(&copy).version, of(&copy).closings), (4, of(&home).closings));
     }
 }

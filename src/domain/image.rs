@@ -218,4 +218,6 @@ pub struct BillRunRow {
     pub closings: i32,
     /// While its rows are being stored: customers up to this one are done (-1: none yet).
     pub storing: Option<i64>,
+    /// While usage that it held is let in: customers up to this one are done (-1: none yet).
+    pub letting_in: Option<i64>,
 }

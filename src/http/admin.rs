@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -23,6 +24,9 @@ pub struct AdminOptions {
     pub health: Health,
 }
 
+/// How long answers may take once it is to end.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// Serves until `stop` turns true.
 pub async fn serve_admin(
     listener: TcpListener,
@@ -34,7 +38,7 @@ pub async fn serve_admin(
         .route("/health/live", get(live))
         .route("/health/ready", get(ready))
         .with_state(Arc::new(options));
-    server::serve(listener, router, stop, Limits::default()).await
+    server::serve(listener, router, stop, Limits::default(), FAREWELL).await
 }
 
 async fn metrics(State(options): State<Arc<AdminOptions>>) -> Response {

@@ -15,8 +15,6 @@ use tokio_io_timeout::TimeoutStream;
 
 use super::Limits;
 
-/// How long answers under way may take when the server is told to stop.
-const FAREWELL: Duration = Duration::from_secs(5);
 /// How long to wait after a connection could not be accepted.
 const BREATH: Duration = Duration::from_millis(50);
 
@@ -35,12 +33,13 @@ pub async fn bind(key: &'static str, flag: &'static str, address: SocketAddr) ->
     TcpListener::bind(address).await.map_err(|error| BindError { key, flag, address, error })
 }
 
-/// Serves until `stop` turns true, then lets the answers under way end.
+/// Serves until `stop` turns true, then lets the answers under way end for so long.
 pub(super) async fn serve(
     listener: TcpListener,
     router: Router,
     mut stop: watch::Receiver<bool>,
     limits: Limits,
+    farewell: Duration,
 ) -> Result<(), std::io::Error> {
     let room = Arc::new(Semaphore::new(limits.connections));
     let mut connections = JoinSet::new();
@@ -69,7 +68,7 @@ pub(super) async fn serve(
     }
     let ending = async { while connections.join_next().await.is_some() {} };
     // Who is not done by then is cut off with the set.
-    let _ = tokio::time::timeout(FAREWELL, ending).await;
+    let _ = tokio::time::timeout(farewell, ending).await;
     Ok(())
 }
 
@@ -118,7 +117,7 @@ mod tests {
             .route("/", get(async || "here").post(async |body: String| body))
             .route("/long", get(async || "x".repeat(64 * 1024 * 1024)));
         let (stop, end) = watch::channel(false);
-        tokio::spawn(serve(listener, router, end, limits));
+        tokio::spawn(serve(listener, router, end, limits, LONG));
         (address, stop)
     }
 

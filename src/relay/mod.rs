@@ -55,7 +55,12 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
     let options = Arc::new(options);
     let began = Instant::now();
     while !*stop.borrow() {
-        match options.store.lease(holder, LEASE).await {
+        // A store that hangs must not keep it from ending.
+        let leased = tokio::select! {
+            leased = options.store.lease(holder, LEASE) => leased,
+            _ = stop.wait_for(|stop| *stop) => break,
+        };
+        match leased {
             Ok(true) => {
                 info!("relay: active");
                 match Term::serve(&options, holder, &mut stop).await {

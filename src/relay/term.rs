@@ -26,6 +26,10 @@ const PARTITION: &str = "headroom-partition";
 const NUMBER: &str = "headroom-number";
 /// How often the outbox is looked at when no worker of this process tells.
 const LOOK: Duration = Duration::from_millis(50);
+/// About how many bytes of alerts one transaction of Kafka holds at most, unless one alert alone is larger.
+const BATCH_BYTES: usize = 8 << 20;
+/// How long what waits may still take to be published once it is told to stop.
+const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How a term ends.
 pub(super) enum TermEnd {
@@ -85,8 +89,20 @@ impl Term<'_> {
             Err(end) => return end,
         };
         options.health.ok(PART);
+        let mut told = stop.clone();
+        let patience = async move {
+            // A sender that is gone means the same.
+            let _ = told.wait_for(|stop| *stop).await;
+            tokio::time::sleep(FAREWELL).await;
+        };
+        tokio::pin!(patience);
         loop {
-            match term.publish().await {
+            let published = tokio::select! {
+                published = term.publish() => published,
+                // What waits is published by whoever comes next; whether what is on its way was, the topic tells.
+                () = &mut patience => return TermEnd::Stopped,
+            };
+            match published {
                 Ok(0) => {
                     if *stop.borrow() {
                         return TermEnd::Stopped;
@@ -108,12 +124,28 @@ impl Term<'_> {
         let store = &self.options.store;
         let mut waiting = 0;
         let mut batch: Vec<(i32, AlertRow)> = Vec::new();
+        let mut bytes = 0;
         for last in store.outbox_numbers().await? {
             let published = self.published.get(&last.partition).copied().unwrap_or(0);
+            if last.value < published {
+                return Err(TermEnd::Failed(format!(
+                    "alert {published} of partition {} is published, but the store's last is {}",
+                    last.partition, last.value
+                )));
+            }
             waiting += last.value - published;
             let room = self.options.batch - batch.len();
-            if last.value > published && room > 0 {
-                let rows = store.outbox(last.partition, published, room).await?;
+            if last.value > published && room > 0 && bytes < BATCH_BYTES {
+                let rows = store.outbox(last.partition, published, room, BATCH_BYTES - bytes).await?;
+                if !(published + 1..).zip(&rows).all(|(number, row)| row.number == number) || rows.is_empty() {
+                    return Err(TermEnd::Harmful(format!(
+                        "relay: alert {} of partition {} is neither published nor in the store's outbox: the store lost \
+                         rows; restore a whole copy of it",
+                        published + 1,
+                        last.partition
+                    )));
+                }
+                bytes += rows.iter().map(|row| row.body.len()).sum::<usize>();
                 batch.extend(rows.into_iter().map(|row| (last.partition, row)));
             }
         }

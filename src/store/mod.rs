@@ -24,8 +24,8 @@ pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter}
 pub use pages::{Answer, Filters, Found, Nested, Question, SortKey};
 pub use rows::{
     AcceptedGap, AlertRow, AlertsOffset, AppliedUpTo, Behind, BillRunOfPartition, Commit, DeadLetterRow, Deployment,
-    Gaps, HeldSelection, LedgerKey, LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published,
-    RelayState, RepairRequest, Repaired, ReversalRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
+    Gaps, LedgerKey, LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published, RelayState,
+    RepairRequest, Repaired, ReversalRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
 };
 pub use snapshot::Snapshot;
 
@@ -156,8 +156,11 @@ pub trait Store: Send + Sync + 'static {
         limit: usize,
     ) -> Result<Vec<LedgerRow>, StoreError>;
 
-    /// The usage that is held and not reversed, in any order.
-    async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError>;
+    /// The customer of each event that is held and not reversed, after a customer and in order; up to `limit`.
+    async fn holders_after(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<i64>, StoreError>;
+
+    /// The usage of customers that is held and not reversed, in any order.
+    async fn held_usage(&self, partition: i32, customers: &[i64]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError>;
 
     /// Up to `limit` customers of a billing cycle after a customer, in order. Customers without a fact are in cycle 0.
     async fn customers_after(
@@ -190,8 +193,8 @@ pub trait Store: Send + Sync + 'static {
     /// The number of the last alert of each partition, published or not.
     async fn outbox_numbers(&self) -> Result<Vec<Partitioned<i64>>, StoreError>;
 
-    /// Up to `limit` alerts of a partition after a number, in order.
-    async fn outbox(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<AlertRow>, StoreError>;
+    /// Up to so many alerts of a partition after a number, in order: as many as it takes to come to so many bytes.
+    async fn outbox(&self, partition: i32, after: i64, rows: usize, bytes: usize) -> Result<Vec<AlertRow>, StoreError>;
 
     /// Notes what is on the alerts topic, and lets those alerts leave the outbox.
     async fn published(&self, published: &Published) -> Result<(), StoreError>;

@@ -94,6 +94,8 @@ pub struct Progress {
     pub offsets: Offsets,
     /// The number of the last alert raised.
     pub outbox_number: i64,
+    /// How many commits were made.
+    pub commits: i64,
     /// Why it does not go on.
     pub gaps: Gaps,
 }
@@ -128,6 +130,8 @@ pub struct Taken {
     pub gaps: Gaps,
     /// The number of the last alert raised.
     pub outbox_number: i64,
+    /// How many commits were made.
+    pub commits: i64,
     /// Control totals so far.
     pub totals: Totals,
     /// The bill runs applied so far.
@@ -176,15 +180,6 @@ pub struct StoredAhead {
     pub bill_run: i64,
     /// The customer.
     pub customer: i64,
-}
-
-/// Which held usage to look for.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct HeldSelection {
-    /// Only that of these customers.
-    pub customers: Option<Vec<i64>>,
-    /// Only that which began in this span, half-open.
-    pub span: Option<(Instant, Instant)>,
 }
 
 /// Something of one customer.
@@ -318,8 +313,8 @@ pub struct Commit {
     pub partition: i32,
     /// The epoch that it was taken with.
     pub epoch: i64,
-    /// The offsets that the progress row must hold.
-    pub from: Offsets,
+    /// How many commits the progress row must have counted. This one is one more.
+    pub commits: i64,
     /// The offsets that it holds afterwards.
     pub next: Offsets,
     /// The number of the last alert raised, this batch's included.

@@ -155,6 +155,8 @@ impl Options {
             &mut config,
             &[
                 ("allow.auto.create.topics", "false".into()),
+                // What a topic takes is the topic's to say.
+                ("message.max.bytes", "1000000000".into()),
                 // All of a transaction's alerts are there at once; nothing more is to be waited for.
                 ("linger.ms", "1".into()),
             ],

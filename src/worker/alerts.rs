@@ -6,6 +6,10 @@ use uuid::Uuid;
 use super::batch::Cause;
 use crate::domain::{Alert, Calendar, Instant, Level, Quantity, Threshold};
 
+/// The largest body of an alert that names its cause, in bytes: what Kafka's topics take by default, with room for key and
+/// headers. A source and an id may be nearly as large as a record, and larger as JSON.
+const LARGEST: usize = 1_000_000;
+
 /// What all alerts of a deployment have in common.
 pub(super) struct Envelope<'a> {
     pub(super) store_id: Uuid,
@@ -64,9 +68,14 @@ struct CauseData<'a> {
 }
 
 impl Envelope<'_> {
-    /// The alert with this number of its partition. Its id is made of what the store knows, so that it is the same
-    /// however often the alert is published.
+    /// The alert with this number of its partition. One that could not be published with its cause is published without.
     pub(super) fn encode(&self, number: i64, alert: &Alert, cause: Option<Cause<'_>>) -> String {
+        let body = self.body(number, alert, cause);
+        if body.len() > LARGEST { self.body(number, alert, None) } else { body }
+    }
+
+    /// Its id is made of what the store knows, so that it is the same however often the alert is published.
+    fn body(&self, number: i64, alert: &Alert, cause: Option<Cause<'_>>) -> String {
         let scope = |level: Level| (alert.assignment.level == level).then_some(alert.scope);
         let committed_at = self.committed_at.to_string();
         let last = Instant::from_micros(alert.window.expiry.micros() - 1);

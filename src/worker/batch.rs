@@ -131,6 +131,11 @@ impl Batch {
         self.from = Some(from);
     }
 
+    /// Says that an input has no record before this offset but those taken in.
+    pub(super) fn go_on_to(&mut self, input: Input, offset: i64) {
+        self.next[input as usize] = Some(offset);
+    }
+
     /// Whether it follows what was read so far, so that no record between is lost; so does one that does not say.
     pub(super) fn follows(&self, read: Offsets) -> bool {
         self.from.is_none_or(|from| from == read)

@@ -54,7 +54,7 @@ impl Partition {
 
     /// Whether [`Partition::catch_up`] has something to do now.
     pub fn can_catch_up(&self) -> bool {
-        self.next_trailing().is_some()
+        self.is_letting_in() || self.next_trailing().is_some()
     }
 
     /// Whether a batch must wait until there is nothing to catch up: it brings a fact about a bill run, which is about
@@ -131,13 +131,16 @@ impl Partition {
         }
     }
 
-    /// Goes on for a pause with what a customer behind has to catch up. Returns the records that are applied by that, and
-    /// what became of them.
+    /// Goes on for a pause with usage that a run held and is let in, else with what a customer behind has to catch up.
+    /// Returns the records that are applied by that, and what became of them.
     pub async fn catch_up(&mut self) -> Result<Option<(Batch, Applied)>, CommitError> {
+        let until = Clock::now() + self.context.replay_pause;
+        if self.is_letting_in() {
+            return self.let_in(until).await.map(Some);
+        }
         let Some(mut trailing) = self.next_trailing().and_then(|customer| self.trailing.remove(&customer)) else {
             return Ok(None);
         };
-        let until = Clock::now() + self.context.replay_pause;
         let course = match trailing.course.take() {
             Some(course) => course,
             None => Box::new(self.set_out(&mut trailing).await?),
@@ -158,7 +161,7 @@ impl Partition {
         if trailing.row.unfinished.is_none() || trailing.parked.reversals.is_empty() {
             std::mem::swap(&mut batch, &mut trailing.parked);
         }
-        let mut prepared = self.prepare(&mut batch, Some(trailing.row.customer)).await?;
+        let mut prepared = self.prepare(&mut batch, &[trailing.row.customer]).await?;
         self.prepare_store(&batch, &mut prepared).await?;
         let unfinished = trailing.row.unfinished.as_ref();
         let Prepared { accounts, unsettled, judged, draft, tail } = &mut prepared;
@@ -186,7 +189,7 @@ impl Partition {
         if commit.stored_ahead.is_empty() && commit.sources.is_empty() {
             return Ok(());
         }
-        self.context.patiently(|| self.context.store.commit(&commit)).await?;
+        self.write(&commit).await?;
         self.note_stored(&commit);
         self.sources.extend(commit.sources.into_iter().map(|(number, source)| (source, number)));
         Ok(())
@@ -199,7 +202,7 @@ impl Partition {
         let Prepared { accounts, unsettled, judged, draft, tail } = prepared;
         let account = accounts.first_mut().expect("a customer behind is known");
         let share = Share::whole(judged, unsettled.get(&account.customer()).copied());
-        let pace = Pace { until: Some(until), changes: self.context.replay_page };
+        let pace = Pace { until, changes: self.context.replay_page };
         let is_done = self.replay(replay, batch, account, &share, draft, tail, pace).await?;
         Ok((course, is_done))
     }
@@ -214,7 +217,7 @@ impl Partition {
                 trailing.row.unfinished = unfinished;
                 commit.behind.push(trailing.row.clone());
             }
-            self.context.patiently(|| self.context.store.commit(&commit)).await?;
+            self.write(&commit).await?;
         }
         trailing.course = Some(course);
         self.trailing.insert(trailing.row.customer, trailing);

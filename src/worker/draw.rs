@@ -53,18 +53,18 @@ impl Tail {
 
 impl Partition {
     /// Draws what the batch's new usage takes, gives back what it takes back, and puts both into the commit. Returns the
-    /// customers for whom that takes longer than `until`, for whom it is not done.
+    /// customers whose replays would take longer than `until`, one of them at least being done; for the others it is not.
     pub(super) async fn draw(
         &mut self,
         batch: &Batch,
         prepared: &mut Prepared,
-        until: Option<Clock>,
+        until: Clock,
     ) -> Result<Vec<i64>, StoreError> {
         let Prepared { accounts, unsettled, judged, draft, tail } = prepared;
         draft.commit.usage.reserve(judged.new.len());
         let (mut new, mut taken_back) = (judged.new.as_slice(), judged.taken_back.as_slice());
         let mut released = judged.released.as_slice();
-        let mut long = Vec::new();
+        let (mut long, mut replays) = (Vec::new(), 0);
         for account in accounts {
             let customer = account.customer();
             let share = Share {
@@ -76,6 +76,11 @@ impl Partition {
             if self.draw_fast(batch, account, &share, draft, tail)? {
                 continue;
             }
+            if replays > 0 && Clock::now() >= until {
+                long.push(customer);
+                continue;
+            }
+            replays += 1;
             let Some(mut replay) = self.begin_replay(batch, account, &share, None, draft, tail)? else { continue };
             let pace = Pace { until, changes: usize::MAX };
             if self.replay(&mut replay, batch, account, &share, draft, tail, pace).await? {

@@ -17,7 +17,7 @@ use super::behind::Trailing;
 use super::cache::Cache;
 use super::draw::Tail;
 use super::ends::Ends;
-use super::runs::{HeldUsage, LedgerCause};
+use super::runs::LedgerCause;
 use super::usage::Judged;
 use crate::domain::{
     Account, AccountImage, AssignmentRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken,
@@ -60,6 +60,8 @@ pub struct Context {
     pub behind_bytes: usize,
     /// Customers whose rows of a closing bill run are stored at once.
     pub storing_customers: usize,
+    /// Held usage that is let in at once, more only where one customer has more.
+    pub let_in: usize,
     /// What a record must keep.
     pub rules: Rules,
     /// Where it says how the store is.
@@ -78,6 +80,8 @@ pub struct Partition {
     /// Customers behind, by their ids.
     pub(super) trailing: BTreeMap<i64, Trailing>,
     pub(super) outbox_number: i64,
+    /// How many commits the store has of it.
+    pub(super) commits: i64,
     pub(super) totals: Totals,
     pub(super) bill_runs: BillRuns,
     /// Customers stored ahead of their turn in a run that is being stored.
@@ -140,6 +144,7 @@ impl Partition {
             read,
             trailing,
             outbox_number: taken.outbox_number,
+            commits: taken.commits,
             totals: taken.totals,
             bill_runs: BillRuns::restore(taken.bill_runs),
             ahead: taken.stored_ahead.into_iter().collect(),
@@ -155,7 +160,7 @@ impl Partition {
     /// Whether `taken` follows one's own last commit, so that what is in memory is still true. Then goes on with its
     /// epoch. With customers behind it is not, since their records are read again.
     pub fn resume(&mut self, taken: &store::Taken) -> bool {
-        let own = taken.epoch == self.epoch + 1 && taken.offsets == self.offsets && !self.is_behind();
+        let own = taken.epoch == self.epoch + 1 && taken.commits == self.commits && !self.is_behind();
         if own {
             self.epoch = taken.epoch;
         }
@@ -228,12 +233,13 @@ impl Partition {
             if batch.is_empty() && next == self.offsets {
                 return Ok(Applied::default());
             }
-            let until = (!batch.brings_bill_run()).then(|| Clock::now() + self.context.replay_pause);
-            let mut prepared = self.prepare(batch, None).await?;
+            let until = Clock::now() + self.context.replay_pause;
+            let mut prepared = self.prepare(batch, &[]).await?;
             let long = self.draw(batch, &mut prepared, until).await?;
             if long.is_empty() {
                 let applied = self.conclude(batch, prepared, next).await?;
-                self.read = self.read.later(next);
+                // Of a topic that it has nothing of, records of customers behind may be yet to be read again.
+                self.read = self.read.later(batch.next(self.read));
                 return Ok(applied);
             }
             self.leave_behind(&long);
@@ -241,25 +247,25 @@ impl Partition {
         }
     }
 
-    /// Judges a batch. `behind` is the customer whose records it holds, when that is one behind.
-    pub(super) async fn prepare(&mut self, batch: &mut Batch, behind: Option<i64>) -> Result<Prepared, CommitError> {
+    /// Judges a batch. `behind` are customers who catch up with it, whether or not it has records of theirs.
+    pub(super) async fn prepare(&mut self, batch: &mut Batch, behind: &[i64]) -> Result<Prepared, CommitError> {
         batch.begin();
         let mut draft = Draft::default();
         for (origin, refusal) in std::mem::take(&mut batch.refused) {
             self.refuse(batch, origin, refusal, &mut draft);
         }
         batch.usage.sort_unstable_by_key(|usage| (usage.key, usage.origin));
-        let mut held = self.before_bill_run(batch).await?;
-        let mut accounts = self.accounts_of(batch, &held, behind).await?;
+        self.before_bill_run(batch).await?;
+        let mut accounts = self.accounts_of(batch, behind).await?;
         if self.is_storing() {
             let images: Vec<AccountImage> = accounts.iter().map(Account::image).collect();
             self.store_ahead(&images, &mut draft.commit);
         }
-        let run = self.take_bill_run(batch, &mut draft);
+        self.take_bill_run(batch, &mut draft);
         let (unsettled, moved) = self.take_references(batch, &mut accounts, &mut draft);
         let mut judged = self.judge(batch, &mut accounts, &mut draft).await?;
-        held.extend(self.held_of(moved).await?);
-        self.release(batch, held, run, &mut accounts, &mut judged, &mut draft)?;
+        let held = self.held_of(moved, behind, &accounts).await?;
+        self.release(batch, held, &mut accounts, &mut judged, &mut draft)?;
         let tail = Tail::after(batch, judged.new.len());
         Ok(Prepared { accounts, unsettled, judged, draft, tail })
     }
@@ -280,7 +286,7 @@ impl Partition {
         applied.alerts = changes.alerts.len();
         commit.next = next;
         self.fill(batch, changes, totals, &causes, &mut commit);
-        self.context.patiently(|| self.context.store.commit(&commit)).await?;
+        self.write(&commit).await?;
         batch.bytes = std::mem::take(&mut commit.bytes);
         self.offsets = commit.next;
         self.outbox_number = commit.outbox_number;
@@ -292,6 +298,13 @@ impl Partition {
         Ok(applied)
     }
 
+    /// Writes a commit, waiting for a store that is away.
+    pub(super) async fn write(&mut self, commit: &Commit) -> Result<(), CommitError> {
+        self.context.patiently(|| self.context.store.commit(commit)).await?;
+        self.commits += 1;
+        Ok(())
+    }
+
     /// Makes a dead letter of a record.
     pub(super) fn refuse(&self, batch: &Batch, origin: u32, refusal: Refusal, draft: &mut Draft) {
         let input = batch.origin(origin).input;
@@ -300,18 +313,12 @@ impl Partition {
         draft.commit.dead_letters.push(batch.dead_letter(origin, topic, refusal));
     }
 
-    /// The accounts that the batch is about, and those of held usage, by customer.
-    async fn accounts_of(
-        &mut self,
-        batch: &Batch,
-        held: &[HeldUsage],
-        behind: Option<i64>,
-    ) -> Result<Vec<Account>, StoreError> {
+    /// The accounts that the batch is about, and those of customers who catch up, by customer.
+    async fn accounts_of(&mut self, batch: &Batch, behind: &[i64]) -> Result<Vec<Account>, StoreError> {
         let mut customers: Vec<i64> = batch.usage.iter().map(|usage| usage.key.customer).collect();
         customers.dedup();
         customers.extend(batch.reversals.iter().map(|reversal| reversal.key.customer));
         customers.extend(batch.references.iter().map(|reference| reference.customer));
-        customers.extend(held.iter().map(|held| held.key.customer));
         customers.extend(behind);
         customers.sort_unstable();
         customers.dedup();
@@ -385,9 +392,9 @@ impl Partition {
     fn fill(&self, batch: &mut Batch, changes: Changes, totals: Totals, causes: &[LedgerCause], commit: &mut Commit) {
         commit.partition = self.partition;
         commit.epoch = self.epoch;
-        commit.from = self.offsets;
+        commit.commits = self.commits;
         commit.behind.extend(self.newly_behind());
-        if self.trailing.is_empty() {
+        if self.trailing.is_empty() && !self.is_letting_in() {
             commit.applied_at = self.ends.reached(commit.next);
         }
         (commit.facts_at, commit.runs_at) = self.ends.seen();

@@ -36,7 +36,7 @@ impl Partition {
             }
             fill(&mut commit, customer, differences);
         }
-        context.patiently(|| context.store.commit(&commit)).await?;
+        self.write(&commit).await?;
         self.totals = commit.totals;
         self.note_stored(&commit);
         Ok(())

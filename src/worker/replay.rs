@@ -63,15 +63,15 @@ impl Replay {
 /// When a replay stops for a while.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Pace {
-    /// At this time; never without one.
-    pub(super) until: Option<Clock>,
+    /// At this time.
+    pub(super) until: Clock,
     /// Once so many rows have changed.
     pub(super) changes: usize,
 }
 
 impl Pace {
     fn is_over(&self, replay: &Replay) -> bool {
-        self.until.is_some_and(|until| Clock::now() >= until) || replay.changes.len() >= self.changes
+        Clock::now() >= self.until || replay.changes.len() >= self.changes
     }
 }
 

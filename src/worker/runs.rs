@@ -3,15 +3,18 @@
 //!
 //! A fact about a run has a commit of its own. Closing only marks the run; its rows are stored in steps, customer by
 //! customer, each step a commit between batches. A batch stores the customers that it is about to change first, so that
-//! all rows are as they were when the run closed.
+//! all rows are as they were when the run closed. Usage that the run held is let in the same way once it is open: in
+//! steps, and that of a batch's customers with the batch.
+
+use std::time::Instant as Clock;
 
 use super::batch::Batch;
-use super::partition::{Draft, Partition, account_of};
+use super::partition::{Applied, Draft, Partition, account_of};
 use super::usage::{Judged, read};
 use crate::domain::{
-    Account, AccountImage, BillRun, BillRunRow, Instant, Reason, Refusal, RunChange, RunTaken, Taken, packed, standing,
+    Account, AccountImage, BillRun, BillRunRow, Instant, Reason, Refusal, RunTaken, Taken, packed, standing,
 };
-use crate::store::{Commit, CommitError, HeldSelection, LedgerKey, LedgerRow, StoreError, StoredAhead};
+use crate::store::{Commit, CommitError, LedgerKey, LedgerRow, StoreError, StoredAhead};
 
 /// Held usage that may count now.
 #[derive(Debug)]
@@ -70,7 +73,7 @@ impl Partition {
         if done.is_none() {
             commit.stored_runs.push(run.id);
         }
-        self.context.patiently(|| store.commit(&commit)).await?;
+        self.write(&commit).await?;
         self.note_stored(&commit);
         Ok(())
     }
@@ -80,7 +83,7 @@ impl Partition {
         Commit {
             partition: self.partition,
             epoch: self.epoch,
-            from: self.offsets,
+            commits: self.commits,
             next: self.offsets,
             outbox_number: self.outbox_number,
             totals: self.totals,
@@ -111,33 +114,88 @@ impl Partition {
         }
     }
 
-    /// What a fact about a closed run may let in, before it is taken. Rows of the run that are still being stored are
-    /// stored to the end first, since the fact may change what they are.
-    pub(super) async fn before_bill_run(&mut self, batch: &Batch) -> Result<Vec<HeldUsage>, CommitError> {
-        let Some(fact) = batch.bill_runs.first().map(|of| of.fact) else { return Ok(Vec::new()) };
-        let newer = |row: &&BillRunRow| row.version < fact.version && row.run.status.is_closed();
-        while let Some(row) = self.bill_runs.get(fact.run.id).filter(newer).filter(|row| row.storing.is_some()) {
+    /// Those of these bill runs, as their home partitions hold them, that are news, each in a batch of its own.
+    pub fn news(&self, runs: &[BillRunRow]) -> Vec<Batch> {
+        let known = |row: &BillRunRow| self.bill_runs.get(row.run.id);
+        let news = runs.iter().filter(|row| known(row).is_none_or(|known| known.version < row.version));
+        let first = |row: &BillRunRow| known(row).and_then(|known| known.opening_before(row));
+        news.flat_map(|row| first(row).into_iter().chain([*row]))
+            .map(|row| {
+                let mut batch = Batch::new(self.partition);
+                batch.push_bill_run(&row);
+                batch
+            })
+            .collect()
+    }
+
+    /// Stores the rows of a run to the end when a fact about it would change what they are.
+    pub(super) async fn before_bill_run(&mut self, batch: &Batch) -> Result<(), CommitError> {
+        let Some(fact) = batch.bill_runs.first().map(|of| of.fact) else { return Ok(()) };
+        let changes = |row: &&BillRunRow| {
+            let same = BillRun { status: row.run.status, ..fact.run } == row.run;
+            row.version < fact.version && fact.run.status.is_closed() && !same
+        };
+        while let Some(row) = self.bill_runs.get(fact.run.id).filter(changes).filter(|row| row.storing.is_some()) {
             self.store_rows_of(*row).await?;
         }
-        let Some(row) = self.bill_runs.get(fact.run.id).filter(newer) else { return Ok(Vec::new()) };
-        let span = Some(standing::usage_span(&row.run, &self.context.calendar));
-        Ok(self.held_usage(&HeldSelection { customers: None, span }).await?)
+        Ok(())
     }
 
-    /// Held usage of customers, whenever it began.
-    pub(super) async fn held_of(&self, customers: Vec<i64>) -> Result<Vec<HeldUsage>, StoreError> {
-        if customers.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.held_usage(&HeldSelection { customers: Some(customers), span: None }).await
+    /// Whether usage that a run held is being let in: [`Partition::catch_up`] goes on with it.
+    pub fn is_letting_in(&self) -> bool {
+        self.bill_runs.letting_in().is_some()
     }
 
-    async fn held_usage(&self, selection: &HeldSelection) -> Result<Vec<HeldUsage>, StoreError> {
-        if self.totals.held == 0 {
+    /// Lets in the held usage of the next customers, in a commit of its own. Those for whom that takes too long are left
+    /// behind, and it is let in when they catch up.
+    pub(super) async fn let_in(&mut self, until: Clock) -> Result<(Batch, Applied), CommitError> {
+        let (run, after) = self.bill_runs.letting_in().expect("the caller asked");
+        let (store, limit) = (&self.context.store, self.context.let_in);
+        let mut customers = self.context.patiently(|| store.holders_after(self.partition, after, limit)).await?;
+        let is_all = customers.len() < limit;
+        customers.dedup();
+        if !is_all && customers.len() > 1 {
+            // Not all that it has may be among them.
+            customers.pop();
+        }
+        let done = customers.last().copied().filter(|_| !is_all);
+        let mut batch = Batch::new(self.partition);
+        let mut prepared = loop {
+            customers.retain(|customer| !self.trailing.contains_key(customer));
+            let mut prepared = self.prepare(&mut batch, &customers).await?;
+            let long = self.draw(&batch, &mut prepared, until).await?;
+            if long.is_empty() {
+                break prepared;
+            }
+            self.leave_behind(&long);
+        };
+        let row = self.bill_runs.note_letting_in(run, done);
+        prepared.draft.commit.bill_runs.extend(row.map(|row| (row, false)));
+        let applied = self.conclude(&mut batch, prepared, self.offsets).await?;
+        Ok((batch, applied))
+    }
+
+    /// The held usage of those customers of a batch whose may count now: those whose billing cycle is another, those
+    /// behind, and while usage that a run held is let in, those that the steps have not come to.
+    pub(super) async fn held_of(
+        &self,
+        moved: Vec<i64>,
+        behind: &[i64],
+        accounts: &[Account],
+    ) -> Result<Vec<HeldUsage>, StoreError> {
+        let mut customers = moved;
+        customers.extend(behind);
+        if let Some((_, after)) = self.bill_runs.letting_in() {
+            let first = accounts.partition_point(|account| account.customer() <= after);
+            customers.extend(accounts[first..].iter().map(Account::customer));
+        }
+        if customers.is_empty() || self.totals.held == 0 {
             return Ok(Vec::new());
         }
+        customers.sort_unstable();
+        customers.dedup();
         let store = &self.context.store;
-        let rows = self.context.patiently(|| store.held_usage(self.partition, selection)).await?;
+        let rows = self.context.patiently(|| store.held_usage(self.partition, &customers)).await?;
         let held = rows
             .into_iter()
             .map(|of| HeldUsage { key: LedgerKey { customer: of.customer, position: of.row.position }, row: of.row });
@@ -145,23 +203,24 @@ impl Partition {
     }
 
     /// Takes the batch's fact about a bill run, if it has one.
-    pub(super) fn take_bill_run(&mut self, batch: &Batch, draft: &mut Draft) -> Option<(BillRun, RunChange)> {
-        let of = batch.bill_runs.first()?;
+    pub(super) fn take_bill_run(&mut self, batch: &Batch, draft: &mut Draft) {
+        let Some(of) = batch.bill_runs.first() else { return };
         assert!(
             batch.bill_runs.len() == 1 && batch.len() <= 1,
             "a fact about a bill run is alone in its batch (Batch::apart)"
         );
         let fact = &of.fact;
         let taken = self.bill_runs.take(fact);
-        let mut changed = None;
         let fact_taken = match taken {
             RunTaken::Applied(change) => {
+                if self.totals.held == 0 {
+                    self.bill_runs.note_letting_in(fact.run.id, None);
+                }
                 let row = *self.bill_runs.get(fact.run.id).expect("it was just applied");
                 draft.commit.bill_runs.push((row, of.origin.is_some()));
                 if change.reopened {
                     draft.commit.reopened_runs.push(fact.run.id);
                 }
-                changed = Some((fact.run, change));
                 Taken::Applied
             }
             RunTaken::Duplicate => Taken::Duplicate,
@@ -173,36 +232,28 @@ impl Partition {
                 if let Some(origin) = of.origin {
                     self.refuse(batch, origin, Refusal::new(Reason::Finalized, detail), draft);
                 }
-                return None;
+                return;
             }
         };
         if let Some(origin) = of.origin {
             let name = format!("billRunId: {} version {}", fact.run.id, fact.version);
             self.note_fact(batch, origin, fact_taken, &name, draft);
         }
-        changed
     }
 
-    /// Lets in the usage of `held` that no closed run covers any more and no reversal took back. `run` is the fact about
-    /// a run that the batch brought: one that was open for a while and closed again lets in what only it held.
+    /// Lets in the usage of `held` that no closed run covers any more and no reversal took back.
     pub(super) fn release(
         &self,
         batch: &Batch,
         held: Vec<HeldUsage>,
-        run: Option<(BillRun, RunChange)>,
         accounts: &mut [Account],
         judged: &mut Judged,
         draft: &mut Draft,
     ) -> Result<(), StoreError> {
-        let open_for_a_while = run.filter(|(_, change)| change.reopened && change.closed).map(|(run, _)| run.id);
         let mut released = held;
         released.retain(|held| {
             let cycle = account_of(accounts, held.key.customer).billing_cycle();
-            let date = self.context.calendar.date_of(held.key.position.start);
-            let covered = match open_for_a_while {
-                Some(id) => self.bill_runs.hold_without(id, cycle, date),
-                None => self.bill_runs.hold(cycle, date),
-            };
+            let covered = self.bill_runs.hold(cycle, self.context.calendar.date_of(held.key.position.start));
             let taken_back = judged.taken_back.binary_search_by_key(&held.key, |back| back.key).is_ok();
             !covered && !taken_back
         });

@@ -138,8 +138,8 @@ impl Shared {
         self.held.store(partition.totals().held, Ordering::Release);
         self.behind.store(partition.behind(), Ordering::Release);
         let mut runs = lock(&self.runs);
-        if !partition.bill_runs().versions().eq(runs.iter().map(|(id, version)| (*id, *version))) {
-            *runs = partition.bill_runs().versions().collect();
+        if !partition.bill_runs().settled().eq(runs.iter().map(|(id, version)| (*id, *version))) {
+            *runs = partition.bill_runs().settled().collect();
         }
     }
 }
@@ -263,7 +263,10 @@ async fn work(
                 applied?;
             }
             Ok(Some(Work::BillRuns(runs))) => {
-                for mut batch in news(&partition, &runs) {
+                // Customers behind catch up first, and some of their records may have to be read again for that. Bill runs
+                // are told again.
+                let must_wait = partition.is_behind() && !partition.can_catch_up();
+                for mut batch in partition.news(&runs).into_iter().filter(|_| !must_wait) {
                     apply(&mut partition, &mut batch, &shared, &tools).await?;
                 }
             }
@@ -286,14 +289,18 @@ async fn work(
             end(error, &shared, &tools);
             return None;
         }
-        if partition.can_catch_up() {
+        let until = Clock::now() + partition.context.replay_pause;
+        while partition.can_catch_up() {
             catch_up(&mut partition, &shared, &tools).await?;
+            if Clock::now() >= until {
+                break;
+            }
         }
     }
     Some(partition)
 }
 
-/// Lets a customer behind catch up for a pause; `None` when that failed and the task must end.
+/// Lets a customer behind catch up for a pause, or usage in that a run held; `None` when that failed and the task must end.
 async fn catch_up(partition: &mut Partition, shared: &Shared, tools: &Tools) -> Option<()> {
     let began = Clock::now();
     match partition.catch_up().await {
@@ -358,16 +365,4 @@ fn end(error: CommitError, shared: &Shared, tools: &Tools) {
     };
     // Nobody listens only while the whole worker ends.
     let _ = tools.ended.send(end);
-}
-
-/// The bill runs that the partition has not applied in these versions, each in a batch of its own.
-fn news(partition: &Partition, runs: &[BillRunRow]) -> Vec<Batch> {
-    let news =
-        runs.iter().filter(|row| partition.bill_runs().get(row.run.id).is_none_or(|known| known.version < row.version));
-    news.map(|row| {
-        let mut batch = Batch::new(partition.number());
-        batch.push_bill_run(row);
-        batch
-    })
-    .collect()
 }

@@ -149,13 +149,13 @@ fn fold(sent: &Sent, records: &Records) -> Must {
         for input in [1, 0] {
             for (offset, number) in (0..).zip(&records[input][partition as usize]) {
                 let fact = &sent[*number];
-                of_customers.entry(customer(fact)).or_default().push((input, offset, fact));
+                of_customers.entry(fact.customer()).or_default().push((input, offset, fact));
             }
         }
         for (customer, records) in of_customers {
             let facts: Vec<&Fact> = records.iter().map(|(_, _, fact)| *fact).collect();
             let mut known = Known::default();
-            for ((input, offset, _), outcome) in records.iter().zip(known.take_all(&facts, &calendar)) {
+            for ((input, offset, _), outcome) in records.iter().zip(known.take_all(&facts, &calendar, |_| false)) {
                 if let Outcome::DeadLetter(reason) = outcome {
                     must.dead_letters.insert((TOPICS[*input].to_owned(), partition, *offset, reason.to_owned()));
                 }
@@ -166,17 +166,6 @@ fn fold(sent: &Sent, records: &Records) -> Must {
         }
     }
     must
-}
-
-/// Whom a fact is about; a bill run and a faulty record are about nobody.
-fn customer(fact: &Fact) -> Option<i64> {
-    match fact {
-        Fact::Usage(usage) => Some(usage.customer),
-        Fact::Reversed(customer, _) => Some(*customer),
-        Fact::Assignment { key, .. } => Some(key.0),
-        Fact::Inventory { customer, .. } | Fact::Customer { customer, .. } => Some(*customer),
-        Fact::BillRun { .. } | Fact::Faulty(_) => None,
-    }
 }
 
 impl Must {

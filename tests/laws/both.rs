@@ -6,10 +6,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use headroom::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 use headroom::store::{
-    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps,
-    HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned,
-    Place as RecordPlace, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot,
-    Store, StoreError, Taken, WholeLetter, connect,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, LedgerKey,
+    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace,
+    Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError,
+    Taken, WholeLetter, connect,
 };
 use proptest::prop_assert_eq;
 use proptest::test_runner::TestCaseError;
@@ -114,7 +114,7 @@ impl Both {
         let customers: Vec<i64> = rows.customers.keys().copied().collect();
         // They are held against each other as they are read.
         self.accounts(0, &customers).await.map_err(failed)?;
-        let alerts = self.real.outbox(0, 0, usize::MAX >> 1).await.map_err(failed)?;
+        let alerts = self.real.outbox(0, 0, usize::MAX >> 1, usize::MAX >> 1).await.map_err(failed)?;
         prop_assert_eq!(&alerts, &rows.alerts);
         prop_assert_eq!(self.real.totals().await.map_err(failed)?, rows.totals);
         prop_assert_eq!(
@@ -229,13 +229,19 @@ impl Store for Both {
         Ok(found)
     }
 
-    async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+    async fn holders_after(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<i64>, StoreError> {
+        let found = self.real.holders_after(partition, after, limit).await?;
+        assert_eq!(found, self.memory.holders_after(partition, after, limit).await?);
+        Ok(found)
+    }
+
+    async fn held_usage(&self, partition: i32, customers: &[i64]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
         let in_order = |mut rows: Vec<OfCustomer<LedgerRow>>| {
             rows.sort_by_key(|row| (row.customer, row.row.position));
             rows
         };
-        let found = in_order(self.real.held_usage(partition, held).await?);
-        assert_eq!(found, in_order(self.memory.held_usage(partition, held).await?));
+        let found = in_order(self.real.held_usage(partition, customers).await?);
+        assert_eq!(found, in_order(self.memory.held_usage(partition, customers).await?));
         Ok(found)
     }
 
@@ -290,8 +296,8 @@ impl Store for Both {
         self.real.outbox_numbers().await
     }
 
-    async fn outbox(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<AlertRow>, StoreError> {
-        self.real.outbox(partition, after, limit).await
+    async fn outbox(&self, partition: i32, after: i64, rows: usize, bytes: usize) -> Result<Vec<AlertRow>, StoreError> {
+        self.real.outbox(partition, after, rows, bytes).await
     }
 
     async fn published(&self, published: &Published) -> Result<(), StoreError> {

@@ -16,7 +16,7 @@ use meetings::Meetings;
 const HOUR: i64 = 3_600_000_000;
 
 /// Every corner.
-const CORNERS: [&str; 87] = [
+const CORNERS: [&str; 89] = [
     "4: a window cut by its assignment was drawn",
     "4: a day of less than 24 hours was drawn",
     "4: a day of more than 24 hours was drawn",
@@ -66,6 +66,8 @@ const CORNERS: [&str; 87] = [
     "5: assignment back after it was removed",
     "6: held",
     "6: let in",
+    "6: let in in steps",
+    "6: let in with other records of the customer, before its step",
     "6: held, then reversed",
     "6: held by two runs at once",
     "6: held by a run in arrears",
@@ -257,6 +259,11 @@ impl Corners {
         let (old, new) = step.known;
         let let_in = old.held.iter().any(|key| !new.held.contains(key) && new.counts(key));
         self.met("6: let in", let_in);
+        let steps = |rows: &crate::store::Rows| rows.bill_runs.values().find_map(|(row, _)| row.letting_in);
+        let (before, after) = (steps(step.rows.0), steps(step.rows.1));
+        self.met("6: let in in steps", let_in && before < after && after >= Some(0));
+        let ahead = let_in && before.is_some() && before == after && !step.facts.is_empty();
+        self.met("6: let in with other records of the customer, before its step", ahead);
         let customers = step.facts.iter().any(|fact| matches!(fact, Fact::Customer { .. }));
         self.met("6: let in by another billing cycle", let_in && customers);
         let let_in_now = || old.held.iter().filter(|key| !new.held.contains(key) && new.counts(key));

@@ -211,9 +211,15 @@ pub(crate) fn check((zone, records): &Extremes, real: Option<Real>, ends: &Ends)
         offsets[input as usize] += 1;
         if *ends || at + 1 == records.len() {
             for mut part in std::mem::replace(&mut batch, Batch::new(0)).apart(&rules) {
+                while partition.must_catch_up(&part) {
+                    runtime.block_on(partition.catch_up()).map_err(|error| failed(&error))?;
+                }
                 runtime.block_on(partition.apply(&mut part)).map_err(|error| failed(&error))?;
             }
         }
+    }
+    while partition.can_catch_up() {
+        runtime.block_on(partition.catch_up()).map_err(|error| failed(&error))?;
     }
     while partition.is_storing() {
         runtime.block_on(partition.store_rows()).map_err(|error| failed(&error))?;
@@ -243,6 +249,7 @@ fn context(zone: &str, store: Arc<dyn Store>, rules: Rules) -> Context {
         replay_pause: Duration::from_secs(3_600),
         behind_bytes: 0,
         storing_customers: 1,
+        let_in: 1,
         rules,
         health: headroom::telemetry::Health::default(),
     }

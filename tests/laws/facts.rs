@@ -185,6 +185,18 @@ impl Fault {
 }
 
 impl Fact {
+    /// Whom it is about, unless that is a bill run or nobody knows.
+    pub(crate) fn customer(&self) -> Option<i64> {
+        match self {
+            Fact::Usage(usage) => Some(usage.customer),
+            Fact::Assignment { key, .. } => Some(key.0),
+            Fact::Reversed(customer, _) | Fact::Inventory { customer, .. } | Fact::Customer { customer, .. } => {
+                Some(*customer)
+            }
+            Fact::BillRun { .. } | Fact::Faulty(_) => None,
+        }
+    }
+
     /// Whether it goes to usage-events rather than to assignment-events.
     pub(crate) fn is_usage(&self) -> bool {
         match self {

@@ -57,7 +57,13 @@ fn keep<K: Ord, T: PartialEq>(known: &mut BTreeMap<K, (i64, T)>, key: K, version
 
 impl Known {
     /// Takes the records of a commit in, and says what becomes of each. Facts about customers take effect before usage.
-    pub(crate) fn take_all(&mut self, facts: &[&Fact], calendar: &Calendar) -> Vec<Outcome> {
+    /// Usage that a run held is let in, but for customers who have yet to `wait` for that.
+    pub(crate) fn take_all(
+        &mut self,
+        facts: &[&Fact],
+        calendar: &Calendar,
+        waits: impl Fn(i64) -> bool,
+    ) -> Vec<Outcome> {
         let mut outcomes = vec![Outcome::Applied; facts.len()];
         for usage in [false, true] {
             for (at, fact) in facts.iter().enumerate().filter(|(_, fact)| fact.is_usage() == usage) {
@@ -66,7 +72,7 @@ impl Known {
         }
         let held: Vec<EventKey> = self.held.iter().filter(|key| !self.reversals.contains_key(key)).copied().collect();
         for key in held {
-            if !self.is_closed_for(key, calendar) {
+            if !self.is_closed_for(key, calendar) && !waits(key.0) {
                 self.held.remove(&key);
             }
         }

@@ -43,6 +43,6 @@ fn without_order(history: &History) -> Vec<(Fact, crate::json::Style)> {
     let (mut known, calendar) = (Known::default(), Calendar::of(history.zone));
     let mut records = history.records.clone();
     records.retain(|(fact, _)| !matches!(fact, Fact::BillRun { .. }));
-    records.retain(|(fact, _)| !matches!(known.take_all(&[fact], &calendar)[0], Outcome::DeadLetter(_)));
+    records.retain(|(fact, _)| !matches!(known.take_all(&[fact], &calendar, |_| false)[0], Outcome::DeadLetter(_)));
     records
 }

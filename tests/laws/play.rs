@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headroom::domain::{self, Instant, Outcome, Partitioner, Quantity, Reason};
+use headroom::domain::{self, Instant, Outcome, Partitioner, Quantity, Reason, UsageState};
 use headroom::events::{Record, Rules};
-use headroom::store::{CommitError, Store};
+use headroom::store::{CommitError, LedgerKey, LedgerRow, Store};
 use headroom::worker::{Applied, Batch, Context, Input, Partition};
 use proptest::test_runner::TestCaseError;
 use proptest::{prop_assert, prop_assert_eq};
@@ -70,6 +70,8 @@ pub(crate) fn play(history: &History, real: Option<Real>, judge: impl FnMut(&Ste
         known,
         balances,
         read: 0,
+        applied: Vec::new(),
+        early: 0,
         steps: 0,
         left: BTreeSet::new(),
         is_over: false,
@@ -99,6 +101,8 @@ pub(crate) fn play(history: &History, real: Option<Real>, judge: impl FnMut(&Ste
     if game.partition.is_behind() {
         return Err(TestCaseError::fail("a customer never catches up"));
     }
+    game.applied.sort_unstable();
+    prop_assert_eq!(&game.applied, &(0..history.records.len()).collect::<Vec<_>>(), "each record is applied once");
     game.ask()?;
     let rows = game.stage.memory.rows().clone();
     game.is_over = true;
@@ -120,6 +124,10 @@ struct Game<'a, J> {
     balances: Balances,
     /// How many records are read, whether or not they are applied.
     read: usize,
+    /// Those that are applied, in their order.
+    applied: Vec<usize>,
+    /// How many new records of assignment-events are applied though usage before them is to be read again.
+    early: i64,
     /// How often a customer behind went on without having caught up.
     steps: usize,
     /// Customers whose unfinished fold another owner left.
@@ -135,7 +143,8 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
         let after = self.stage.memory.rows().clone();
         let facts: Vec<&Fact> = records.iter().map(|at| &self.history.records[*at].0).collect();
         let mut knows = self.known.clone();
-        let outcomes = knows.take_all(&facts, &self.calendar);
+        self.applied.extend(records);
+        let outcomes = knows.take_all(&facts, &self.calendar, |customer| waits(customer, (before, &after), &facts));
         let becomes = fold(&knows, &self.calendar, self.until);
         let is_unfinished =
             |rows: &Rows, customer: &i64| rows.behind.get(customer).is_some_and(|behind| behind.unfinished.is_some());
@@ -200,8 +209,8 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
                         return Err(TestCaseError::fail(format!("an owner of before wrote: {:?}", other.map(|_| ()))));
                     }
                 }
-                self.read_again()?;
-                batch = self.stage.read(self.history, &range);
+                let is_here = self.facts_early(&range)?;
+                batch = self.stage.read(self.history, &is_here);
                 while self.partition.must_catch_up(&batch) {
                     self.catch_up()?;
                 }
@@ -227,27 +236,67 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
         }
         self.read = end;
         self.judge(&before, &self.stage.applied(&batch), applied)?;
-        if taken_anew { self.read_again() } else { Ok(()) }
+        if taken_anew { self.read_again(true) } else { Ok(()) }
     }
 
     fn apply(&mut self, batch: &mut Batch) -> Result<Applied> {
         self.stage.apply(&mut self.partition, batch).map_err(failed)
     }
 
-    /// Reads what a new owner of the partition reads again: nothing of it is applied at once.
-    fn read_again(&mut self) -> Result<()> {
+    /// Reads what a new owner of the partition reads again. The topics come side by side: with customers behind, new facts
+    /// of these records may come before usage that is read again, and something be caught up in between. Returns the
+    /// records that are still to come.
+    fn facts_early(&mut self, range: &[usize]) -> Result<Vec<usize>> {
+        let is_fact = |at: &usize| self.stage.places[*at].0 == Input::Assignments;
+        let is_run = |at: &usize| matches!(self.history.records[*at].0, Fact::BillRun { .. });
+        let (early, late): (Vec<usize>, Vec<usize>) = range.iter().copied().partition(is_fact);
+        let from = self.partition.offsets().assignments;
+        let mut facts: Vec<usize> =
+            (0..self.read).filter(is_fact).filter(|at| self.stage.places[*at].1 >= from).collect();
+        facts.extend(&early);
+        if !self.partition.is_behind() || early.is_empty() || facts.iter().any(is_run) {
+            self.read_again(true)?;
+            return Ok(range.to_vec());
+        }
+        let epoch = self.partition.epoch();
+        let mut batch = self.stage.read(self.history, &facts);
+        while self.partition.must_catch_up(&batch) {
+            self.catch_up()?;
+        }
+        if self.partition.epoch() != epoch {
+            return Ok(range.to_vec());
+        }
+        let before = self.stage.memory.rows().clone();
+        let applied = self.apply(&mut batch)?;
+        self.early = early.len() as i64;
+        self.judge(&before, &self.stage.applied(&batch), Some(applied))?;
+        if self.partition.can_catch_up() {
+            self.catch_up()?;
+        }
+        let taken_again = self.partition.epoch() != epoch;
+        if !taken_again {
+            self.read_again(false)?;
+        }
+        self.early = 0;
+        // Whoever took the partition again has those of customers behind to read again.
+        Ok(if taken_again && self.partition.is_behind() { range.to_vec() } else { late })
+    }
+
+    /// Reads what a new owner of the partition reads again, with or without facts: nothing of it is applied at once.
+    fn read_again(&mut self, with_facts: bool) -> Result<()> {
         let from = self.partition.offsets();
         let rows = self.stage.memory.rows().clone();
         self.left
             .extend(rows.behind.iter().filter(|(_, behind)| behind.unfinished.is_some()).map(|(customer, _)| customer));
-        let told = self.stage.offset(self.read);
+        let [usage, assignments] = self.stage.offset(self.read);
+        let told = [usage, assignments + self.early];
         if !self.partition.is_behind() {
             prop_assert_eq!([from.usage, from.assignments], told, "a place in the topics was lost");
             return Ok(());
         }
         let again = |at: &usize| {
             let (input, offset) = self.stage.places[*at];
-            offset >= if input == Input::Usage { from.usage } else { from.assignments }
+            if input == Input::Usage { offset >= from.usage } else { with_facts && offset >= from.assignments }
         };
         let again: Vec<usize> = (0..self.read).filter(again).collect();
         let is_run = |at: &usize| matches!(self.history.records[*at].0, Fact::BillRun { .. });
@@ -278,7 +327,7 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
             return self.judge(&before, &self.stage.applied(&batch), Some(applied));
         }
         let without_draws = |rows: &Rows| {
-            let mut rows = Rows { behind: Default::default(), sources: Vec::new(), ..rows.clone() };
+            let mut rows = Rows { commits: 0, behind: Default::default(), sources: Vec::new(), ..rows.clone() };
             // A source gets its number, and rows of a closing run are stored, before the customer catches up.
             rows.stored_rows.clear();
             rows.stored_ahead.clear();
@@ -290,7 +339,7 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
         self.steps += 1;
         if self.history.takings.contains(&self.steps) {
             self.partition = self.stage.take()?;
-            self.read_again()?;
+            self.read_again(true)?;
         }
         Ok(())
     }
@@ -305,6 +354,17 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
     fn store_rows(&mut self) -> Result<()> {
         self.stage.runtime.block_on(self.partition.store_rows()).map_err(failed)
     }
+}
+
+/// Whether usage of a customer that a run held is yet to be let in after a commit of these records: the steps of that have
+/// not come to it, or it is behind. Records of its own do not wait for that, and all of it is let in at once.
+fn waits(customer: i64, (before, after): (&Rows, &Rows), facts: &[&Fact]) -> bool {
+    let comes = facts.iter().any(|fact| fact.customer() == Some(customer));
+    let done = after.bill_runs.values().filter_map(|(row, _)| row.letting_in).min();
+    let may_wait = done.is_some_and(|done| done < customer) || after.behind.contains_key(&customer);
+    let held = |(key, row): &(&LedgerKey, &LedgerRow)| key.customer == customer && row.state == UsageState::Held;
+    let is_let_in = || before.ledger.iter().filter(held).any(|(key, _)| after.ledger[key].state == UsageState::Counted);
+    may_wait && !comes && !is_let_in()
 }
 
 /// A fact about a bill run has a commit of its own.
@@ -414,6 +474,7 @@ pub(crate) fn context(history: &History, store: Arc<dyn Store>) -> Context {
         replay_pause: if history.patient { Duration::from_secs(3_600) } else { Duration::ZERO },
         behind_bytes: history.behind_bytes,
         storing_customers: history.storing.0,
+        let_in: history.storing.0,
         rules: Rules { partitioner: Partitioner::Murmur2, partitions: 1, max_future: day, retention: 400 * day },
         health: headroom::telemetry::Health::default(),
     }

@@ -10,8 +10,9 @@ use headroom::domain::{
     BillRun, BillRunRow, Calendar, ChargingType, Date, LastUsage, LineRow, Position, Quantity, RunStatus, packed,
     standing,
 };
+use headroom::events::Record;
 use headroom::store::{LedgerKey, RepairRequest, Snapshot, Store as _};
-use headroom::worker::{Batch, Partition, refold};
+use headroom::worker::{Batch, Input, Partition, refold};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
@@ -19,7 +20,9 @@ use proptest::test_runner::TestCaseError;
 use uuid::Uuid;
 
 use crate::balances::bucket_of;
+use crate::facts::Fact;
 use crate::history::History;
+use crate::json;
 use crate::model::BucketKey;
 use crate::play::{self, Step};
 use crate::store::{Memory, Rows};
@@ -251,6 +254,11 @@ pub(crate) fn repair(history: &History, damages: &[Damage]) -> Result<()> {
         prop_assert!(same || *customer != SPOILED || !drifts.is_empty(), "it was not found");
     }
 
+    let mut worth = right.clone();
+    let of_worth = |damage: &&Damage| matches!(damage, Damage::Remaining(..) | Damage::Allowance(_));
+    damages.iter().filter(of_worth).for_each(|damage| spoil(&mut worth, damage));
+    goes_on(history, worth);
+
     let memory = Arc::new(Memory::with(spoiled.clone()));
     let context = Arc::new(play::context(history, memory.clone()));
     let mut partition = Partition::new(context, 0, now(memory.take(0)));
@@ -283,6 +291,33 @@ pub(crate) fn repair(history: &History, damages: &[Damage]) -> Result<()> {
     Ok(())
 }
 
+/// Buckets that are spoiled are found and told, and stop no record: usage that comes late to them panics nowhere.
+fn goes_on(history: &History, spoiled: Rows) {
+    let usage = |fact: &Fact| matches!(fact, Fact::Usage(usage) if usage.customer == SPOILED);
+    let Some((Fact::Usage(first), style)) = history.records.iter().find(|(fact, _)| usage(fact)) else { return };
+    let offset = spoiled.offsets.usage;
+    let memory = Arc::new(Memory::with(spoiled));
+    let context = Arc::new(play::context(history, memory.clone()));
+    let mut partition = Partition::new(context.clone(), 0, now(memory.take(0)));
+    let mut late = first.clone();
+    late.name.id.push_str("-late");
+    let record = json::record(&Fact::Usage(late), "late", *style);
+    let produced: jiff::Timestamp = json::PRODUCED.parse().expect("an instant");
+    let raw = Record {
+        partition: 0,
+        timestamp: Some(produced.as_millisecond()),
+        key: Some(&record.key),
+        value: record.value.as_deref(),
+        headers: record.headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))),
+    };
+    let mut batch = Batch::new(0);
+    batch.push(Input::Usage, offset, &raw, &context.rules);
+    now(partition.apply(&mut batch));
+    while partition.can_catch_up() {
+        now(partition.catch_up());
+    }
+}
+
 /// A run that closes, over all of the year in which histories take place.
 fn closing_run() -> BillRunRow {
     let day = |text: &str| Date::parse(text).expect("a date");
@@ -296,5 +331,5 @@ fn closing_run() -> BillRunRow {
         usage_until: last,
         status: RunStatus::Closed,
     };
-    BillRunRow { version: 1, run, closings: 1, storing: None }
+    BillRunRow { version: 1, run, closings: 1, storing: None, letting_in: None }
 }

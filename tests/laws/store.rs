@@ -12,9 +12,9 @@ use headroom::domain::{
 };
 use headroom::store::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow,
-    Deployment, Gaps, HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer,
-    Offsets, Partitioned, Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side,
-    Snapshot, Store, StoreError, StoredAhead, Taken, WholeLetter,
+    Deployment, Gaps, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets,
+    Partitioned, Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot,
+    Store, StoreError, StoredAhead, Taken, WholeLetter,
 };
 use uuid::Uuid;
 
@@ -24,6 +24,7 @@ pub(crate) struct Rows {
     pub(crate) epoch: i64,
     pub(crate) offsets: Offsets,
     pub(crate) outbox_number: i64,
+    pub(crate) commits: i64,
     pub(crate) totals: Totals,
     pub(crate) sources: Vec<String>,
     pub(crate) ledger: BTreeMap<LedgerKey, LedgerRow>,
@@ -83,7 +84,8 @@ impl Memory {
 impl Rows {
     fn write(&mut self, commit: &Commit) {
         let Offsets { usage, assignments } = commit.next;
-        assert!(usage >= commit.from.usage && assignments >= commit.from.assignments, "offsets go back");
+        assert!(usage >= self.offsets.usage && assignments >= self.offsets.assignments, "offsets go back");
+        self.commits += 1;
         self.offsets = commit.next;
         self.totals = commit.totals;
         for (number, source) in &commit.sources {
@@ -258,6 +260,7 @@ impl Store for Memory {
             offsets: rows.offsets,
             gaps: Gaps::default(),
             outbox_number: rows.outbox_number,
+            commits: rows.commits,
             totals: rows.totals,
             bill_runs: rows.bill_runs.values().map(|(row, _)| *row).collect(),
             stored_ahead: rows.stored_ahead.iter().copied().collect(),
@@ -300,18 +303,16 @@ impl Store for Memory {
         Ok(earlier.rev().take(limit).map(|(_, row)| row.clone()).collect())
     }
 
-    async fn held_usage(
-        &self,
-        _partition: i32,
-        held: &HeldSelection,
-    ) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+    async fn holders_after(&self, _partition: i32, after: i64, limit: usize) -> Result<Vec<i64>, StoreError> {
         let rows = self.rows();
-        let found = rows.ledger.iter().filter(|(key, row)| {
-            let asked = held.customers.as_ref().is_none_or(|customers| customers.contains(&key.customer));
-            let start = key.position.start;
-            let within = held.span.is_none_or(|(from, until)| (from..until).contains(&start));
-            row.state == UsageState::Held && asked && within
-        });
+        let held = rows.ledger.iter().filter(|(key, row)| key.customer > after && row.state == UsageState::Held);
+        Ok(held.map(|(key, _)| key.customer).take(limit).collect())
+    }
+
+    async fn held_usage(&self, _partition: i32, customers: &[i64]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+        let rows = self.rows();
+        let is_asked = |key: &LedgerKey| customers.contains(&key.customer);
+        let found = rows.ledger.iter().filter(|(key, row)| row.state == UsageState::Held && is_asked(key));
         Ok(found.map(|(key, row)| OfCustomer { customer: key.customer, row: row.clone() }).collect())
     }
 
@@ -330,7 +331,7 @@ impl Store for Memory {
 
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {
         let mut rows = self.rows();
-        if commit.epoch != rows.epoch || commit.from != rows.offsets {
+        if commit.epoch != rows.epoch || commit.commits != rows.commits {
             return Err(CommitError::Fenced(commit.partition));
         }
         let mishap = self.mishap.lock().unwrap().take();
@@ -368,7 +369,13 @@ impl Store for Memory {
         unreachable!("no part of a partition's work")
     }
 
-    async fn outbox(&self, _partition: i32, _after: i64, _limit: usize) -> Result<Vec<AlertRow>, StoreError> {
+    async fn outbox(
+        &self,
+        _partition: i32,
+        _after: i64,
+        _rows: usize,
+        _bytes: usize,
+    ) -> Result<Vec<AlertRow>, StoreError> {
         unreachable!("no part of a partition's work")
     }
 

@@ -12,9 +12,10 @@ use headroom::store::{self, Settled};
 use headroom::stream::Control;
 use headroom::telemetry::Health;
 use headroom::worker::{self, BatchLimits, Context};
+use rdkafka::mocking::MockCluster;
 use serde_json::json;
 
-use crate::deployment::{Deployment, PARTITIONS, Running, now, until, until_within};
+use crate::deployment::{Deployment, PARTITIONS, Running, now, on_postgres, until, until_within};
 use crate::lock::Lock;
 use crate::proxy::Proxy;
 
@@ -79,6 +80,48 @@ fn what_cannot_be_finished_does_not_keep_it() {
     drop(lock);
     let _running = deployment.run();
     until("the event counts", || deployment.totals()["usageEvents"]["counted"] == 1);
+}
+
+/// Ends it, which must come to a clean end though something hangs.
+fn end_cleanly(running: &mut Running) {
+    running.signal("TERM");
+    until_within(Duration::from_secs(30), "it ends all the same", || running.0.try_wait().unwrap().is_some());
+    assert_eq!(running.0.wait().unwrap().code(), Some(0), "{}", said(&mut running.0));
+}
+
+#[test]
+fn a_database_that_hangs_does_not_keep_it() {
+    let mut deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let proxy = Proxy::to_database_of(&mut deployment);
+    let mut running = run(&deployment);
+    until("it runs", || deployment.health("ready").0 == 200);
+    proxy.hang(true);
+    deployment.call("call", 1);
+    until("it is told", || deployment.health("ready").0 == 503);
+    end_cleanly(&mut running);
+    proxy.hang(false);
+    let _running = deployment.run();
+    until("the event counts", || deployment.totals()["usageEvents"]["counted"] == 1);
+}
+
+#[test]
+fn brokers_that_hang_while_an_alert_waits_do_not_keep_it() {
+    let cluster = MockCluster::new(1).unwrap();
+    let mut deployment = Deployment::new();
+    deployment.environment.insert("HEADROOM_KAFKA__BOOTSTRAP_SERVERS".to_owned(), cluster.bootstrap_servers());
+    let options = deployment.options();
+    for topic in [&options.usage_topic, &options.assignments_topic, &options.alerts_topic] {
+        cluster.create_topic(topic, PARTITIONS, 1).unwrap();
+    }
+    let mut running = run(&deployment);
+    until("it runs", || deployment.health("ready").0 == 200);
+    cluster.broker_round_trip_time(-1, Duration::from_secs(3600)).unwrap();
+    let url = &deployment.environment["HEADROOM_STORE__URL"];
+    on_postgres(url, "INSERT INTO outbox (partition, number, customer_id, body) VALUES (0, 1, 7, '{}')");
+    on_postgres(url, "UPDATE progress SET outbox_number = 1 WHERE partition = 0");
+    until("the alert waits", || deployment.metrics()["headroom_outbox_alerts"] == 1.0);
+    end_cleanly(&mut running);
 }
 
 #[test]

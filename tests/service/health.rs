@@ -9,8 +9,6 @@ use crate::deployment::{Deployment, PARTITIONS, until};
 use crate::lock::Lock;
 use crate::proxy::Proxy;
 
-const STORE: &str = "HEADROOM_STORE__URL";
-
 /// What is said of a part that is not well.
 fn told(deployment: &Deployment, part: &str) -> String {
     deployment.health("ready").1["parts"][part]["message"].as_str().unwrap_or_default().to_owned()
@@ -45,11 +43,7 @@ fn a_broker_that_hangs_is_told_and_so_is_that_it_is_back() {
 fn a_database_that_hangs_is_told_and_so_is_that_it_is_back() {
     let mut deployment = Deployment::new();
     deployment.say(&["topics", "create", "--partitions", "8"]);
-    let direct = deployment.environment[STORE].clone();
-    let (before, rest) = direct.split_once("127.0.0.1:").expect("the test's database is at 127.0.0.1");
-    let (port, database) = rest.split_once('/').unwrap();
-    let proxy = Proxy::to(&format!("127.0.0.1:{port}"));
-    deployment.environment.insert(STORE.to_owned(), format!("{before}{}/{database}", proxy.address));
+    let proxy = Proxy::to_database_of(&mut deployment);
     for role in ["worker,relay,reader", "reader"] {
         let _running = deployment.run_roles(role);
         until("it runs", || deployment.health("ready").0 == 200);
@@ -90,4 +84,21 @@ fn a_partition_that_hangs_though_the_store_answers_is_not_live() {
     assert_eq!((deployment.health("ready").0, deployment.health("live").0), (503, 200));
     lock.let_go();
     until("it is taken", || deployment.health("ready").0 == 200);
+}
+
+#[test]
+fn connections_that_fall_silent_are_given_up() {
+    let mut deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let proxy = Proxy::to_database_of(&mut deployment);
+    deployment.environment.insert("HEADROOM_STORE__TIMEOUT".to_owned(), "1s".to_owned());
+    let _running = deployment.run();
+    until("it runs", || deployment.health("ready").0 == 200);
+    deployment.call("before", 1);
+    until("it counts", || deployment.outcomes("counted") == 1.0);
+    deployment.rows("");
+    proxy.silence();
+    deployment.call("after", 1);
+    until("the query answers on a new connection", || deployment.answer("").is_some());
+    until("it counts on a new connection", || deployment.outcomes("counted") == 2.0);
 }

@@ -5,6 +5,7 @@
 
 mod applied;
 mod bill_runs;
+mod causes;
 mod certificates;
 mod dead_letters;
 mod deployment;

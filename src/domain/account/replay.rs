@@ -33,7 +33,9 @@ impl Account {
             let (before, Some((by_value, charging_type, allowance))) = (touched.before, component) else { continue };
             // What is drawn before the replay begins: nothing, where the bucket is another one now.
             let since = drawn_since.get(&before.slot).copied().unwrap_or(0);
-            let drawn = before.allowance.less(before.remaining).less(Quantity::from_millionths(since));
+            // Of a row that somebody damaged more may be left than its draws can tell; that is the audit's to say.
+            let drawn = before.allowance.millionths() - before.remaining.millionths() - since;
+            let drawn = Quantity::from_millionths(drawn.clamp(0, allowance.millionths()));
             bucket.row.by_value = by_value;
             bucket.row.charging_type = charging_type;
             bucket.row.allowance = allowance;
@@ -107,7 +109,8 @@ impl Account {
         for bucket in &mut self.buckets {
             let (Some(before), Some(_)) = (bucket.before(), bucket.window) else { continue };
             let more = more.get(&before.slot).copied().unwrap_or(0);
-            bucket.row.remaining = Quantity::from_millionths(before.remaining.millionths() + more);
+            let remaining = before.remaining.millionths().saturating_add(more).max(0);
+            bucket.row.remaining = Quantity::from_millionths(remaining);
             let full = bucket.row.remaining == bucket.row.allowance;
             bucket.row.mark = bucket.row.mark.max(before.mark).filter(|_| !full);
         }

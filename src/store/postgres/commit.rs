@@ -43,17 +43,17 @@ pub(super) async fn write(
     })
 }
 
-/// Moves the progress row on, if it is still this owner's and stands where the batch began.
+/// Moves the progress row on, if it is still this owner's and has all its commits: a store that went back to an earlier state
+/// may have lost some that left the offsets where they were.
 async fn fence(connection: &mut PgConnection, commit: &Commit) -> Result<bool, Error> {
     let moved = sqlx::query(
-        "UPDATE progress SET usage_offset = $5, assignments_offset = $6, outbox_number = $7, \
-         applied_at = greatest(applied_at, $8), facts_at = greatest(facts_at, $9), runs_at = greatest(runs_at, $10) \
-         WHERE partition = $1 AND epoch = $2 AND usage_offset = $3 AND assignments_offset = $4",
+        "UPDATE progress SET commits = commits + 1, usage_offset = $4, assignments_offset = $5, outbox_number = $6, \
+         applied_at = greatest(applied_at, $7), facts_at = greatest(facts_at, $8), runs_at = greatest(runs_at, $9) \
+         WHERE partition = $1 AND epoch = $2 AND commits = $3",
     )
     .bind(commit.partition)
     .bind(commit.epoch)
-    .bind(commit.from.usage)
-    .bind(commit.from.assignments)
+    .bind(commit.commits)
     .bind(commit.next.usage)
     .bind(commit.next.assignments)
     .bind(commit.outbox_number)
@@ -319,15 +319,16 @@ async fn write_bill_runs(connection: &mut PgConnection, commit: &Commit) -> Resu
         let run = &row.run;
         sqlx::query(
             "INSERT INTO bill_run (partition, bill_run_id, version, billing_cycle_id, period_start_date, \
-             period_end_date, usage_from_date, usage_until_date, status, home, closings, storing_after) \
+             period_end_date, usage_from_date, usage_until_date, status, home, closings, storing_after, \
+             letting_in_after) \
              SELECT $1, $2, $3, $4, date '1970-01-01' + $5::int4, date '1970-01-01' + $6::int4, \
-             date '1970-01-01' + $7::int4, date '1970-01-01' + $8::int4, $9, $10, $11, $12 \
+             date '1970-01-01' + $7::int4, date '1970-01-01' + $8::int4, $9, $10, $11, $12, $13 \
              ON CONFLICT (partition, bill_run_id) DO UPDATE SET version = excluded.version, \
              billing_cycle_id = excluded.billing_cycle_id, period_start_date = excluded.period_start_date, \
              period_end_date = excluded.period_end_date, usage_from_date = excluded.usage_from_date, \
              usage_until_date = excluded.usage_until_date, status = excluded.status, \
              home = bill_run.home OR excluded.home, closings = excluded.closings, \
-             storing_after = excluded.storing_after",
+             storing_after = excluded.storing_after, letting_in_after = excluded.letting_in_after",
         )
         .bind(commit.partition)
         .bind(run.id)
@@ -341,6 +342,7 @@ async fn write_bill_runs(connection: &mut PgConnection, commit: &Commit) -> Resu
         .bind(home)
         .bind(row.closings)
         .bind(row.storing)
+        .bind(row.letting_in)
         .execute(&mut *connection)
         .await?;
     }

@@ -16,7 +16,7 @@ use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
     Date, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, Totals, UsageState,
 };
-use crate::store::{BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCustomer, Progress, StoredAhead, Taken};
+use crate::store::{BillRunOfPartition, LedgerKey, LedgerRow, OfCustomer, Progress, StoredAhead, Taken};
 
 /// Raises the epoch of a partition pair, and reads what its new owner must know.
 pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> {
@@ -54,7 +54,7 @@ async fn try_take(pool: &PgPool, partition: i32, patience: &str) -> Result<Taken
     .fetch_one(&mut *transaction)
     .await?;
     let runs = sqlx::query(
-        "SELECT partition, bill_run_id, version, billing_cycle_id, status, closings, storing_after, \
+        "SELECT partition, bill_run_id, version, billing_cycle_id, status, closings, storing_after, letting_in_after, \
          period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
          usage_from_date - date '1970-01-01' usage_from, usage_until_date - date '1970-01-01' usage_until \
          FROM bill_run WHERE partition = $1",
@@ -72,13 +72,14 @@ async fn try_take(pool: &PgPool, partition: i32, patience: &str) -> Result<Taken
         .await?;
     let behind = behind::read(&mut transaction, partition).await?;
     transaction.commit().await?;
-    let Progress { epoch, offsets, gaps, outbox_number, .. } = progress_of(&progress)?;
+    let Progress { epoch, offsets, gaps, outbox_number, commits, .. } = progress_of(&progress)?;
     let source = |row: &PgRow| Ok::<_, Error>(String::from_utf8_lossy(row.try_get::<&[u8], _>("source")?).into_owned());
     Ok(Taken {
         epoch,
         offsets,
         gaps,
         outbox_number,
+        commits,
         totals: totals_of(&totals)?,
         bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
         stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,
@@ -123,7 +124,7 @@ pub(super) fn totals_of(row: &PgRow) -> Result<Totals, Error> {
 /// The bill runs of all partitions, each as its home partition holds it.
 pub(super) async fn home_bill_runs(pool: &PgPool) -> Result<Vec<BillRunOfPartition>, Error> {
     let rows = sqlx::query(
-        "SELECT partition, bill_run_id, version, billing_cycle_id, status, closings, storing_after, \
+        "SELECT partition, bill_run_id, version, billing_cycle_id, status, closings, storing_after, letting_in_after, \
          period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
          usage_from_date - date '1970-01-01' usage_from, usage_until_date - date '1970-01-01' usage_until \
          FROM bill_run WHERE home",
@@ -150,6 +151,7 @@ pub(super) fn bill_run(row: &PgRow) -> Result<BillRunOfPartition, Error> {
         run,
         closings: row.try_get("closings")?,
         storing: row.try_get("storing_after")?,
+        letting_in: row.try_get("letting_in_after")?,
     };
     Ok(BillRunOfPartition { partition: row.try_get("partition")?, row: applied })
 }
@@ -372,21 +374,31 @@ pub(super) async fn usage_before(
     rows.iter().map(ledger_row).collect()
 }
 
-/// The usage that is held and not reversed.
+/// The customer of each event that is held and not reversed, after a customer, in order.
+pub(super) async fn holders_after(pool: &PgPool, partition: i32, after: i64, limit: usize) -> Result<Vec<i64>, Error> {
+    sqlx::query_scalar(
+        "SELECT customer_id FROM ledger WHERE partition = $1 AND state = 1::int::\"char\" AND customer_id > $2 \
+         ORDER BY customer_id LIMIT $3",
+    )
+    .bind(partition)
+    .bind(after)
+    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .fetch_all(pool)
+    .await
+}
+
+/// The usage of customers that is held and not reversed.
 pub(super) async fn held_usage(
     pool: &PgPool,
     partition: i32,
-    held: &HeldSelection,
+    customers: &[i64],
 ) -> Result<Vec<OfCustomer<LedgerRow>>, Error> {
     let rows = sqlx::query(
         "SELECT customer_id, start_time, event_key, source, state, body, draws FROM ledger \
-         WHERE partition = $1 AND state = 1::int::\"char\" AND ($2::int8[] IS NULL OR customer_id = ANY($2)) \
-         AND ($3::timestamptz IS NULL OR start_time >= $3) AND ($4::timestamptz IS NULL OR start_time < $4)",
+         WHERE partition = $1 AND state = 1::int::\"char\" AND customer_id = ANY($2)",
     )
     .bind(partition)
-    .bind(held.customers.as_deref())
-    .bind(held.span.map(|span| Timestamp(span.0)))
-    .bind(held.span.map(|span| Timestamp(span.1)))
+    .bind(customers)
     .fetch_all(pool)
     .await?;
     rows.iter().map(|row| Ok(OfCustomer { customer: row.try_get("customer_id")?, row: ledger_row(row)? })).collect()

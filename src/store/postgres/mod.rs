@@ -5,6 +5,7 @@
 
 mod behind;
 mod commit;
+mod connections;
 mod copy;
 mod holder;
 mod letters;
@@ -27,19 +28,19 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 use super::{
-    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps,
-    HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned,
-    Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store,
-    StoreError, Taken, WholeLetter,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, LedgerKey,
+    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
+    Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
+use connections::Connections;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// A PostgreSQL database.
 pub(super) struct Postgres {
     /// For the worker and the relay.
-    pool: PgPool,
+    connections: Connections,
     /// For the reader; perhaps a replica's.
     read_pool: PgPool,
     /// How to connect for what may take a while.
@@ -52,6 +53,9 @@ pub(super) struct Postgres {
     /// The same of the reader's.
     read_place: String,
 }
+
+/// How long a statement of worker or relay may take, in times of what a connection may.
+const DEADLINE: u32 = 12;
 
 /// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization, deadlocks and locks, a
 /// transaction that its client left idle for too long, and a standby that is yet to be promoted.
@@ -71,17 +75,20 @@ impl Postgres {
         let read = read.options([("default_transaction_read_only", "on"), ("statement_timeout", &longest)]);
         // Each of a worker's statements is for rows of its keys. A plan made while a table was empty would read all of it.
         let main_by_index = main.clone().options([("enable_seqscan", "off")]);
+        // Each statement fails clearly on a dead connection; a check before each would cost a round trip.
+        let pools = |connections: u32, timeout: Duration| {
+            PgPoolOptions::new().max_connections(connections).acquire_timeout(timeout).test_before_acquire(false)
+        };
         let pool = |connect: PgConnectOptions, connections: u32, timeout: Duration| {
-            PgPoolOptions::new()
-                .max_connections(connections)
-                .acquire_timeout(timeout)
-                // Each statement fails clearly on a dead connection; a check before each would cost a round trip.
-                .test_before_acquire(false)
-                .connect_lazy_with(connect)
+            pools(connections, timeout).connect_lazy_with(connect)
         };
         Ok(Postgres {
             probes: [pool(main.clone(), 1, options.timeout), pool(read.clone(), 1, options.timeout)],
-            pool: pool(main_by_index, options.connections, options.timeout),
+            connections: Connections::new(
+                pools(options.connections, options.timeout),
+                main_by_index,
+                DEADLINE * options.timeout,
+            ),
             read_pool: pool(read, options.read_connections, options.read_timeout),
             connect: main,
             place: format!("store.url: {place}"),
@@ -91,6 +98,15 @@ impl Postgres {
             ),
             timeout: options.timeout,
         })
+    }
+
+    /// What this comes to on the pool of worker and relay.
+    async fn ask<T, F>(&self, work: impl FnOnce(PgPool) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        let answered = self.connections.within(work(self.connections.pool())).await;
+        answered.map_err(|error| self.error(&error))
     }
 
     /// An error in one line that names the database.
@@ -126,7 +142,7 @@ fn store_error(place: &str, error: &sqlx::Error) -> StoreError {
 #[async_trait]
 impl Store for Postgres {
     async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATIONS.run(&self.pool).await.map_err(|error| match error {
+        MIGRATIONS.run(&self.connections.pool()).await.map_err(|error| match error {
             MigrateError::VersionMissing(version) => StoreError::Failed(format!(
                 "{}: its schema (migration {version}) is newer than this program; run the version that made it",
                 self.place
@@ -136,7 +152,7 @@ impl Store for Postgres {
         })?;
         sqlx::query("INSERT INTO deployment (id, store_id) VALUES (1, $1) ON CONFLICT DO NOTHING")
             .bind(Uuid::new_v4())
-            .execute(&self.pool)
+            .execute(&self.connections.pool())
             .await
             .map_err(|error| self.error(&error))?;
         Ok(())
@@ -157,7 +173,7 @@ impl Store for Postgres {
 
     async fn deployment(&self) -> Result<Deployment, StoreError> {
         let row = sqlx::query("SELECT store_id, partitions, partitioner, time_zone FROM deployment WHERE id = 1")
-            .fetch_one(&self.pool)
+            .fetch_one(&self.connections.pool())
             .await
             .map_err(|error| match &error {
                 sqlx::Error::Database(fault) if fault.code().as_deref() == Some("42P01") => {
@@ -178,7 +194,7 @@ impl Store for Postgres {
 
     async fn settle(&self, settled: &Settled) -> Result<Settled, StoreError> {
         let result = async {
-            let mut transaction = self.pool.begin().await?;
+            let mut transaction = self.connections.pool().begin().await?;
             sqlx::query(
                 "UPDATE deployment SET partitions = $1, partitioner = $2, time_zone = $3 \
                  WHERE id = 1 AND partitions IS NULL",
@@ -213,16 +229,15 @@ impl Store for Postgres {
     }
 
     async fn take(&self, partition: i32) -> Result<Taken, StoreError> {
-        load::take(&self.pool, partition).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { load::take(&pool, partition).await }).await
     }
 
     async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError> {
-        let mut connection = self.pool.acquire().await.map_err(|error| self.error(&error))?;
-        load::accounts(&mut connection, partition, customers).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { load::accounts(&mut *pool.acquire().await?, partition, customers).await }).await
     }
 
     async fn known_usage(&self, partition: i32, keys: &[LedgerKey]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
-        load::known_usage(&self.pool, partition, keys).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { load::known_usage(&pool, partition, keys).await }).await
     }
 
     async fn usage_after(
@@ -232,8 +247,7 @@ impl Store for Postgres {
         after: Option<Position>,
         limit: usize,
     ) -> Result<Vec<LedgerRow>, StoreError> {
-        let rows = load::usage_after(&self.pool, partition, customer, after, limit).await;
-        rows.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { load::usage_after(&pool, partition, customer, after, limit).await }).await
     }
 
     async fn usage_before(
@@ -243,12 +257,15 @@ impl Store for Postgres {
         before: Position,
         limit: usize,
     ) -> Result<Vec<LedgerRow>, StoreError> {
-        let rows = load::usage_before(&self.pool, partition, customer, before, limit).await;
-        rows.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { load::usage_before(&pool, partition, customer, before, limit).await }).await
     }
 
-    async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
-        load::held_usage(&self.pool, partition, held).await.map_err(|error| self.error(&error))
+    async fn holders_after(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<i64>, StoreError> {
+        self.ask(|pool| async move { load::holders_after(&pool, partition, after, limit).await }).await
+    }
+
+    async fn held_usage(&self, partition: i32, customers: &[i64]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+        self.ask(|pool| async move { load::held_usage(&pool, partition, customers).await }).await
     }
 
     async fn customers_after(
@@ -258,44 +275,47 @@ impl Store for Postgres {
         after: i64,
         limit: usize,
     ) -> Result<Vec<i64>, StoreError> {
-        let customers = load::customers_after(&self.pool, partition, cycle, after, limit).await;
-        customers.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { load::customers_after(&pool, partition, cycle, after, limit).await }).await
     }
 
     async fn commit(&self, commit: &Commit) -> Result<(), CommitError> {
-        commit::write(&self.pool, commit, |error| self.error(error)).await
+        let pool = self.connections.pool();
+        let written = async { Ok(commit::write(&pool, commit, |error| self.error(error)).await) };
+        // It may have been written all the same.
+        let lost = |error: sqlx::Error| CommitError::Unknown(self.error(&error).to_string());
+        self.connections.within(written).await.map_err(lost)?
     }
 
     async fn note_applied(&self, applied: &[AppliedUpTo]) -> Result<(), StoreError> {
-        progress::note_applied(&self.pool, applied).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { progress::note_applied(&pool, applied).await }).await
     }
 
     async fn facts_at(&self) -> Result<Option<Instant>, StoreError> {
-        progress::facts_at(&self.pool).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { progress::facts_at(&pool).await }).await
     }
 
     async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
-        load::home_bill_runs(&self.pool).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { load::home_bill_runs(&pool).await }).await
     }
 
     async fn lease(&self, holder: Uuid, seconds: u32) -> Result<bool, StoreError> {
-        relay::lease(&self.pool, holder, seconds).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { relay::lease(&pool, holder, seconds).await }).await
     }
 
     async fn relay_state(&self) -> Result<RelayState, StoreError> {
-        relay::state(&self.pool).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { relay::state(&pool).await }).await
     }
 
     async fn outbox_numbers(&self) -> Result<Vec<Partitioned<i64>>, StoreError> {
-        relay::outbox_numbers(&self.pool).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { relay::outbox_numbers(&pool).await }).await
     }
 
-    async fn outbox(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<AlertRow>, StoreError> {
-        relay::outbox(&self.pool, partition, after, limit).await.map_err(|error| self.error(&error))
+    async fn outbox(&self, partition: i32, after: i64, rows: usize, bytes: usize) -> Result<Vec<AlertRow>, StoreError> {
+        self.ask(|pool| async move { relay::outbox(&pool, partition, after, rows, bytes).await }).await
     }
 
     async fn published(&self, published: &Published) -> Result<(), StoreError> {
-        relay::published(&self.pool, published).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { relay::published(&pool, published).await }).await
     }
 
     async fn read(&self, question: &Question<'_>) -> Result<Answer, StoreError> {
@@ -303,11 +323,11 @@ impl Store for Postgres {
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {
-        load::all_totals(&self.pool).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { load::all_totals(&pool).await }).await
     }
 
     async fn count_dead_letters(&self, selection: &LetterSelection) -> Result<i64, StoreError> {
-        letters::count(&self.pool, selection).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { letters::count(&pool, selection).await }).await
     }
 
     async fn list_dead_letters(
@@ -315,47 +335,48 @@ impl Store for Postgres {
         selection: &LetterSelection,
         page: &LetterPage,
     ) -> Result<Vec<ListedLetter>, StoreError> {
-        letters::list(&self.pool, selection, page).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { letters::list(&pool, selection, page).await }).await
     }
 
     async fn dead_letter(&self, place: &Place) -> Result<Option<WholeLetter>, StoreError> {
-        letters::whole(&self.pool, place).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { letters::whole(&pool, place).await }).await
     }
 
     async fn dead_letters_put_back(&self, places: &[Place]) -> Result<(), StoreError> {
-        letters::put_back(&self.pool, places).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { letters::put_back(&pool, places).await }).await
     }
 
     async fn keep_statistics(&self) -> Result<(), StoreError> {
-        statistics::keep(&self.pool, &self.connect).await.map_err(|error| self.error(&error))
+        statistics::keep(&self.connections.pool(), &self.connect).await.map_err(|error| self.error(&error))
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        let moment = snapshot::Moment::begin(&self.pool, &self.place).await.map_err(|error| self.error(&error))?;
+        let moment =
+            snapshot::Moment::begin(&self.connections.pool(), &self.place).await.map_err(|error| self.error(&error))?;
         Ok(Box::new(moment))
     }
 
     async fn request_repair(&self, request: &RepairRequest) -> Result<(), StoreError> {
-        repair::request(&self.pool, request).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { repair::request(&pool, request).await }).await
     }
 
     async fn repair_requests(&self) -> Result<Vec<RepairRequest>, StoreError> {
-        repair::requests(&self.pool).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { repair::requests(&pool).await }).await
     }
 
     async fn repaired(&self, request: &RepairRequest) -> Result<Option<Repaired>, StoreError> {
-        repair::done(&self.pool, request).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { repair::done(&pool, request).await }).await
     }
 
     async fn progress(&self) -> Result<Vec<Progress>, StoreError> {
-        progress::all(&self.pool).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { progress::all(&pool).await }).await
     }
 
     async fn note_gaps(&self, partition: i32, epoch: i64, gaps: Gaps) -> Result<bool, StoreError> {
-        progress::note_gaps(&self.pool, partition, epoch, gaps).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { progress::note_gaps(&pool, partition, epoch, gaps).await }).await
     }
 
     async fn accept_gap(&self, accepted: &AcceptedGap) -> Result<bool, StoreError> {
-        progress::accept_gap(&self.pool, accepted).await.map_err(|error| self.error(&error))
+        self.ask(|pool| async move { progress::accept_gap(&pool, accepted).await }).await
     }
 }

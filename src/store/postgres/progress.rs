@@ -28,6 +28,7 @@ pub(super) fn progress_of(row: &PgRow) -> Result<Progress, Error> {
         epoch: row.try_get("epoch")?,
         offsets: Offsets { usage: row.try_get("usage_offset")?, assignments: row.try_get("assignments_offset")? },
         outbox_number: row.try_get("outbox_number")?,
+        commits: row.try_get("commits")?,
         gaps: Gaps { usage: row.try_get("usage_gap")?, assignments: row.try_get("assignments_gap")? },
     })
 }

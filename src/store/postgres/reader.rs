@@ -1,8 +1,9 @@
 //! What the query reads, at one moment of PostgreSQL.
 
 use async_trait::async_trait;
-use sqlx::postgres::PgPool;
-use sqlx::{Error, Executor as _, Postgres, Row, Transaction};
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnection, PgPool};
+use sqlx::{Connection as _, Error, Executor as _, Postgres, Row, Transaction};
 
 use super::store_error;
 use crate::store::StoreError;
@@ -29,24 +30,48 @@ static DIALECT: Dialect = Dialect {
     },
 };
 
+/// A connection that goes back to its pool only by [`Lent::give_back`]. One that nobody waits for any more, since the answer
+/// took too long, may never be heard of again, and would keep its place until TCP has lost patience.
+struct Lent(Option<PoolConnection<Postgres>>);
+
+impl Lent {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        drop(self.0.take().map(PoolConnection::detach));
+    }
+}
+
 /// A read transaction.
-struct Moment {
-    transaction: Transaction<'static, Postgres>,
-    place: String,
+struct Moment<'a> {
+    transaction: Transaction<'a, Postgres>,
+    place: &'a str,
 }
 
 /// Answers a question at one moment.
 pub(super) async fn answer(pool: &PgPool, place: &str, question: &Question<'_>) -> Result<Answer, StoreError> {
+    let mut lent = Lent(Some(pool.acquire().await.map_err(|error| store_error(place, &error))?));
+    let answer = read(lent.0.as_mut().expect("it was lent just now"), place, question).await;
+    lent.give_back();
+    answer
+}
+
+async fn read(connection: &mut PgConnection, place: &str, question: &Question<'_>) -> Result<Answer, StoreError> {
     let fault = |error: Error| store_error(place, &error);
-    let transaction = pool.begin_with("BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY").await.map_err(fault)?;
-    let mut moment = Moment { transaction, place: place.to_owned() };
+    let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ, READ ONLY";
+    let transaction = connection.begin_with(begin).await.map_err(fault)?;
+    let mut moment = Moment { transaction, place };
     let answer = pages::answer(&mut moment, question).await?;
     moment.transaction.commit().await.map_err(fault)?;
     Ok(answer)
 }
 
 #[async_trait]
-impl pages::Moment for Moment {
+impl pages::Moment for Moment<'_> {
     fn dialect(&self) -> &'static Dialect {
         &DIALECT
     }
@@ -63,6 +88,6 @@ impl pages::Moment for Moment {
             });
             cells.collect::<Result<Vec<Cells>, Error>>()
         };
-        read.await.map_err(|error| store_error(&self.place, &error))
+        read.await.map_err(|error| store_error(self.place, &error))
     }
 }

@@ -42,13 +42,22 @@ pub(super) async fn outbox_numbers(pool: &PgPool) -> Result<Vec<Partitioned<i64>
         .collect()
 }
 
-pub(super) async fn outbox(pool: &PgPool, partition: i32, after: i64, limit: usize) -> Result<Vec<AlertRow>, Error> {
+pub(super) async fn outbox(
+    pool: &PgPool,
+    partition: i32,
+    after: i64,
+    rows: usize,
+    bytes: usize,
+) -> Result<Vec<AlertRow>, Error> {
     let rows = sqlx::query(
-        "SELECT number, customer_id, body FROM outbox WHERE partition = $1 AND number > $2 ORDER BY number LIMIT $3",
+        "SELECT number, customer_id, body FROM (SELECT *, sum(octet_length(body)) OVER (ORDER BY number) - \
+         octet_length(body) before FROM (SELECT number, customer_id, body FROM outbox \
+         WHERE partition = $1 AND number > $2 ORDER BY number LIMIT $3) o) o WHERE before < $4 ORDER BY number",
     )
     .bind(partition)
     .bind(after)
-    .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+    .bind(i64::try_from(rows).unwrap_or(i64::MAX))
+    .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
     .fetch_all(pool)
     .await?;
     rows.iter()

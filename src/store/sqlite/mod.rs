@@ -22,10 +22,9 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps,
-    HeldSelection, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned,
-    Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store,
-    StoreError, Taken, WholeLetter,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, LedgerKey,
+    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
+    Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
 use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 
@@ -185,8 +184,12 @@ impl Store for Sqlite {
         rows.map_err(|error| self.error(&error))
     }
 
-    async fn held_usage(&self, partition: i32, held: &HeldSelection) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
-        read::held_usage(&self.writer, partition, held).await.map_err(|error| self.error(&error))
+    async fn holders_after(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<i64>, StoreError> {
+        read::holders_after(&self.writer, partition, after, limit).await.map_err(|error| self.error(&error))
+    }
+
+    async fn held_usage(&self, partition: i32, customers: &[i64]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {
+        read::held_usage(&self.writer, partition, customers).await.map_err(|error| self.error(&error))
     }
 
     async fn customers_after(
@@ -232,8 +235,8 @@ impl Store for Sqlite {
         read::outbox_numbers(&self.readers).await.map_err(|error| self.error(&error))
     }
 
-    async fn outbox(&self, partition: i32, after: i64, limit: usize) -> Result<Vec<AlertRow>, StoreError> {
-        read::outbox(&self.readers, partition, after, limit).await.map_err(|error| self.error(&error))
+    async fn outbox(&self, partition: i32, after: i64, rows: usize, bytes: usize) -> Result<Vec<AlertRow>, StoreError> {
+        read::outbox(&self.readers, partition, after, rows, bytes).await.map_err(|error| self.error(&error))
     }
 
     async fn published(&self, published: &Published) -> Result<(), StoreError> {

@@ -10,8 +10,8 @@ use crate::domain::{
     Date, EventKey, Instant, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, Totals, UsageState,
 };
 use crate::store::{
-    AlertRow, AlertsOffset, BillRunOfPartition, HeldSelection, LedgerKey, LedgerRow, OfCustomer, Partitioned, Progress,
-    RelayState, StoredAhead, Taken,
+    AlertRow, AlertsOffset, BillRunOfPartition, LedgerKey, LedgerRow, OfCustomer, Partitioned, Progress, RelayState,
+    StoredAhead, Taken,
 };
 
 /// A key as its 16 bytes, big-endian, so that blobs are compared as the order wants it.
@@ -53,7 +53,7 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
     let sources = sources.fetch_all(&mut *transaction).await?;
     let behind = behind::read(&mut transaction, partition).await?;
     transaction.commit().await?;
-    let Progress { epoch, offsets, gaps, outbox_number, .. } = progress_of(&progress)?;
+    let Progress { epoch, offsets, gaps, outbox_number, commits, .. } = progress_of(&progress)?;
     let source =
         |row: &SqliteRow| Ok::<_, Error>(String::from_utf8_lossy(row.try_get::<&[u8], _>("source")?).into_owned());
     Ok(Taken {
@@ -61,6 +61,7 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
         offsets,
         gaps,
         outbox_number,
+        commits,
         totals,
         bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
         stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,
@@ -115,6 +116,7 @@ fn bill_run(row: &SqliteRow) -> Result<BillRunOfPartition, Error> {
         run,
         closings: row.try_get("closings")?,
         storing: row.try_get("storing_after")?,
+        letting_in: row.try_get("letting_in_after")?,
     };
     Ok(BillRunOfPartition { partition: row.try_get("partition")?, row: applied })
 }
@@ -267,26 +269,38 @@ pub(super) async fn usage_before(
     rows.iter().map(ledger_row).collect()
 }
 
-/// The usage that is held and not reversed.
+/// The customer of each event that is held and not reversed, after a customer, in order.
+pub(super) async fn holders_after(
+    pool: &SqlitePool,
+    partition: i32,
+    after: i64,
+    limit: usize,
+) -> Result<Vec<i64>, Error> {
+    let statement = "SELECT customer_id FROM ledger WHERE partition = ? AND state = 1 AND customer_id > ? \
+                     ORDER BY customer_id LIMIT ?";
+    sqlx::query_scalar(statement)
+        .bind(partition)
+        .bind(after)
+        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .fetch_all(pool)
+        .await
+}
+
+/// The usage of customers that is held and not reversed.
 pub(super) async fn held_usage(
     pool: &SqlitePool,
     partition: i32,
-    held: &HeldSelection,
+    customers: &[i64],
 ) -> Result<Vec<OfCustomer<LedgerRow>>, Error> {
-    let rows = sqlx::query(
-        "SELECT * FROM ledger WHERE partition = ?1 AND state = 1 \
-         AND (?2 IS NULL OR start_time >= ?2) AND (?3 IS NULL OR start_time < ?3)",
-    )
-    .bind(partition)
-    .bind(held.span.map(|span| span.0.micros()))
-    .bind(held.span.map(|span| span.1.micros()))
-    .fetch_all(pool)
-    .await?;
     let mut found = Vec::new();
-    for row in &rows {
-        let customer = row.try_get("customer_id")?;
-        if held.customers.as_ref().is_none_or(|customers| customers.contains(&customer)) {
-            found.push(OfCustomer { customer, row: ledger_row(row)? });
+    for customer in customers {
+        let rows = sqlx::query("SELECT * FROM ledger WHERE partition = ? AND state = 1 AND customer_id = ?")
+            .bind(partition)
+            .bind(customer)
+            .fetch_all(pool)
+            .await?;
+        for row in &rows {
+            found.push(OfCustomer { customer: *customer, row: ledger_row(row)? });
         }
     }
     Ok(found)
@@ -368,12 +382,17 @@ pub(super) async fn outbox(
     pool: &SqlitePool,
     partition: i32,
     after: i64,
-    limit: usize,
+    rows: usize,
+    bytes: usize,
 ) -> Result<Vec<AlertRow>, Error> {
-    let rows = sqlx::query("SELECT * FROM outbox WHERE partition = ? AND number > ? ORDER BY number LIMIT ?")
+    let statement = "SELECT * FROM (SELECT *, sum(length(body)) OVER (ORDER BY number) - length(body) AS before FROM \
+                     (SELECT * FROM outbox WHERE partition = ? AND number > ? ORDER BY number LIMIT ?)) \
+                     WHERE before < ? ORDER BY number";
+    let rows = sqlx::query(statement)
         .bind(partition)
         .bind(after)
-        .bind(i64::try_from(limit).unwrap_or(i64::MAX))
+        .bind(i64::try_from(rows).unwrap_or(i64::MAX))
+        .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
         .fetch_all(pool)
         .await?;
     rows.iter()

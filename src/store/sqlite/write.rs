@@ -49,15 +49,14 @@ pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, E
     let mut transaction = begin(pool).await?;
     let moved = sqlx::query(
         // SQLite's max of a null and anything is null.
-        "UPDATE progress SET usage_offset = ?5, assignments_offset = ?6, outbox_number = ?7, \
-         applied_at = coalesce(max(applied_at, ?8), ?8, applied_at), \
-         facts_at = coalesce(max(facts_at, ?9), ?9, facts_at), runs_at = coalesce(max(runs_at, ?10), ?10, runs_at) \
-         WHERE partition = ?1 AND epoch = ?2 AND usage_offset = ?3 AND assignments_offset = ?4",
+        "UPDATE progress SET commits = commits + 1, usage_offset = ?4, assignments_offset = ?5, outbox_number = ?6, \
+         applied_at = coalesce(max(applied_at, ?7), ?7, applied_at), \
+         facts_at = coalesce(max(facts_at, ?8), ?8, facts_at), runs_at = coalesce(max(runs_at, ?9), ?9, runs_at) \
+         WHERE partition = ?1 AND epoch = ?2 AND commits = ?3",
     )
     .bind(commit.partition)
     .bind(commit.epoch)
-    .bind(commit.from.usage)
-    .bind(commit.from.assignments)
+    .bind(commit.commits)
     .bind(commit.next.usage)
     .bind(commit.next.assignments)
     .bind(commit.outbox_number)
@@ -227,13 +226,14 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         let run = &row.run;
         sqlx::query(
             "INSERT INTO bill_run (partition, bill_run_id, version, billing_cycle_id, period_start_date, \
-             period_end_date, usage_from_date, usage_until_date, status, home, closings, storing_after) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             period_end_date, usage_from_date, usage_until_date, status, home, closings, storing_after, \
+             letting_in_after) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT DO UPDATE SET version = excluded.version, billing_cycle_id = excluded.billing_cycle_id, \
              period_start_date = excluded.period_start_date, period_end_date = excluded.period_end_date, \
              usage_from_date = excluded.usage_from_date, usage_until_date = excluded.usage_until_date, \
              status = excluded.status, home = home OR excluded.home, closings = excluded.closings, \
-             storing_after = excluded.storing_after",
+             storing_after = excluded.storing_after, letting_in_after = excluded.letting_in_after",
         )
         .bind(commit.partition)
         .bind(run.id)
@@ -247,6 +247,7 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         .bind(home)
         .bind(row.closings)
         .bind(row.storing)
+        .bind(row.letting_in)
         .execute(&mut *connection)
         .await?;
     }
