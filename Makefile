@@ -1,6 +1,6 @@
 # What people and CI run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check deny config-check laws real bench bench-e2e bench-http bench-late bench-latency bench-memory schemathesis \
+.PHONY: help demo test chaos check deny config-check laws requests real bench bench-e2e bench-http bench-late bench-latency bench-memory schemathesis \
         services services-down
 SHELL := /bin/bash
 
@@ -16,7 +16,7 @@ export UPIS
 EVENTS_PER_SECOND ?= 10000
 DURATION ?= 30
 BACKLOG ?= 0
-# How many histories `make laws` plays.
+# How many histories `make laws` plays, and requests `make requests` sends.
 CASES ?= 5000
 # How many customers are known and events wait, for `make bench-memory`.
 CUSTOMERS ?= 1000000
@@ -40,6 +40,9 @@ chaos: ## Faults over a running deployment: make chaos FAULTS=1000 SEED=7 STATE=
 laws: ## The laws over many histories, one in 500 of them on the real stores: make laws CASES=100000
 	scripts/services up
 	set -e; env="$$(scripts/services env)"; eval "$$env"; CASES=$(CASES) cargo test --release --locked --test laws -- --nocapture
+
+requests: ## Requests that are nearly right, by the thousand: make requests CASES=100000
+	CASES=$(CASES) cargo test --release --locked --test query generated
 
 bench: ## Instructions per event by callgrind, against benches/baseline.md; BLESS=1 writes that anew
 	@command -v valgrind >/dev/null || apt-get install -y valgrind || { echo "bench: valgrind is not here, and apt-get cannot install it" >&2; exit 1; }

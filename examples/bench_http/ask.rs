@@ -69,6 +69,10 @@ fn kinds(upis: i64) -> Vec<Kind> {
     };
     kinds.push(token("a customer's token", "--customer-ids", some(7, customers)));
     kinds.push(token("an owner's token", "--contract-owner-ids", 7));
+    kinds.push(Kind {
+        claims: vec!["--contract-owner-ids".to_owned(), "7".to_owned()],
+        ..kind("closed: an owner's token", move |_| format!("{few}&billRunId=1"))
+    });
     kinds.push(Kind { counted: true, ..kind("first page, counted", move |_| few.to_owned()) });
     kinds
 }

@@ -93,16 +93,19 @@ pub(super) fn read(raw: &str) -> Result<Query, String> {
     let mut others: Vec<&str> = Vec::new();
     for pair in raw.split('&').filter(|pair| !pair.is_empty()) {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = decoded(name).ok_or_else(|| format!("{}: the name is no UTF-8 text", shown(name)))?;
+        let name =
+            decoded(name).ok_or_else(|| format!("{}: the name is no percent-encoded UTF-8 text", shown(name)))?;
         let Some(at) = PARAMETERS.iter().position(|known| *known == name) else {
             return Err(format!("{}: is no parameter; known are {}", shown(&name), PARAMETERS.join(", ")));
         };
-        let value = decoded(value).ok_or_else(|| format!("{name}: the value is no UTF-8 text"))?;
+        let value =
+            decoded(value).ok_or_else(|| format!("{name}: \"{}\" is no percent-encoded UTF-8 text", shown(value)))?;
         if value.is_empty() {
             return Err(format!("{name}: is empty"));
         }
-        if values[at].replace(value.into_owned()).is_some() {
-            return Err(format!("{name}: is given twice"));
+        if let Some(first) = values[at].replace(value.into_owned()) {
+            let second = values[at].as_deref().unwrap_or_default();
+            return Err(format!("{name}: is given twice, \"{}\" and \"{}\"", shown(&first), shown(second)));
         }
         if name != "page" {
             others.push(pair);
@@ -264,12 +267,12 @@ mod tests {
             ("page=-1&pageSize=1", "page: -1 is no number from 1 to 2147483647"),
             ("page=+1&pageSize=1", "page:  1 is no number from 1 to 2147483647"),
             ("page=1&pageSize=1001", "pageSize: 1001 is no number from 1 to 1000"),
-            ("page=1&page=1&pageSize=1", "page: is given twice"),
-            ("page=1&p%61ge=1&pageSize=1", "page: is given twice"),
+            ("page=1&page=2&pageSize=1", "page: is given twice, \"1\" and \"2\""),
+            ("page=1&p%61ge=1&pageSize=1", "page: is given twice, \"1\" and \"1\""),
             ("page=&pageSize=1", "page: is empty"),
             ("page&pageSize=1", "page: is empty"),
-            ("page=%ff&pageSize=1", "page: the value is no UTF-8 text"),
-            ("page=%4&pageSize=1", "page: the value is no UTF-8 text"),
+            ("page=%ff&pageSize=1", "page: \"%ff\" is no percent-encoded UTF-8 text"),
+            ("page=%4&pageSize=1", "page: \"%4\" is no percent-encoded UTF-8 text"),
             (
                 "page=1&pageSize=1&siteId=-1",
                 "siteId: \"-1\" is no id; give an integer from 0 to 9223372036854775807, or in:1,2,3",

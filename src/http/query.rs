@@ -53,6 +53,9 @@ pub(super) struct Shared {
     room: Arc<Semaphore>,
 }
 
+/// How long answers may take once it is to end.
+const FAREWELL: Duration = Duration::from_secs(5);
+
 /// Serves until `stop` turns true.
 pub async fn serve_query(
     listener: TcpListener,
@@ -62,7 +65,7 @@ pub async fn serve_query(
     let limits = options.limits;
     let keeping = options.keys.clone().keep(options.health.clone());
     tokio::select! {
-        served = server::serve(listener, router(options), stop, limits) => served,
+        served = server::serve(listener, router(options), stop, limits, FAREWELL) => served,
         () = keeping => Ok(()),
     }
 }
@@ -83,6 +86,7 @@ pub(super) fn router(options: QueryOptions) -> Router {
         .layer(CatchPanicLayer::custom(|_: Box<dyn std::any::Any + Send>| Refused::Internal.into_response()))
         .layer(middleware::from_fn(measure))
         .layer(CompressionLayer::new())
+        .layer(middleware::from_fn(accept_identity))
         .with_state(Arc::new(Shared { options, room: Arc::new(Semaphore::new(limits.answers)) }))
 }
 
@@ -97,6 +101,23 @@ async fn limit_head(limits: Limits, request: Request, next: Next) -> Response {
     if length > most {
         let line = format!("the URL and the headers have {length} bytes; {most} are the most");
         return Refused::HeadersTooLarge(line).into_response();
+    }
+    next.run(request).await
+}
+
+/// Leaves only what is said of compression in `Accept-Encoding`. Whoever wants no answer as it is, nor any that there is,
+/// gets it as it is: RFC 9110 allows that, and the query has no 406 (`domain.md section 8`).
+async fn accept_identity(mut request: Request, next: Next) -> Response {
+    let headers = request.headers_mut();
+    let given = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+    let codings = given.flat_map(|value| value.split(',')).map(str::trim).filter(|coding| {
+        let name = coding.split(';').next().unwrap_or_default().trim();
+        name.eq_ignore_ascii_case("gzip") || name.eq_ignore_ascii_case("br")
+    });
+    let codings = codings.collect::<Vec<&str>>().join(", ");
+    match HeaderValue::from_str(&codings) {
+        Ok(value) if !codings.is_empty() => drop(headers.insert(header::ACCEPT_ENCODING, value)),
+        _ => drop(headers.remove(header::ACCEPT_ENCODING)),
     }
     next.run(request).await
 }

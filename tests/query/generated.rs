@@ -120,6 +120,7 @@ fn requests() -> impl Strategy<Value = (Vec<u8>, Opens)> {
         "Prefer: \u{ff}, count=exact\r\n",
         "Accept: text/html\r\n",
         "Accept-Encoding: br;q=x\r\n",
+        "Accept-Encoding: identity;q=0, *;q=0\r\n",
         "Authorization: Bearer x\r\n",
         "Range: bytes=0-1\r\n",
         "If-None-Match: *\r\n",

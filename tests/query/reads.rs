@@ -118,10 +118,14 @@ fn a_portal_reads_balances() {
     assert_eq!(counted("count=planned, return=minimal", &all), (String::new(), String::new()));
 
     // Bodies are packed on demand.
-    for (asked, given) in [("gzip", "gzip"), ("br", "br"), ("br, gzip;q=0.5", "br"), ("identity", "")] {
+    // Whoever says that nothing will do gets them as they are.
+    let of_none =
+        [("identity", ""), ("*;q=0", ""), ("identity;q=0", ""), ("gzip;q=0, br;q=0, *;q=0", ""), ("zstd", "")];
+    for (asked, given) in [("gzip", "gzip"), ("br", "br"), ("br, gzip;q=0.5", "br")].into_iter().chain(of_none) {
         let head =
             format!("GET /openapi.json HTTP/1.1\r\nHost: x\r\nAccept-Encoding: {asked}\r\nConnection: close\r\n\r\n");
         let answer = String::from_utf8_lossy(&portal.raw(head.as_bytes())).to_ascii_lowercase();
+        assert!(answer.starts_with("http/1.1 200 "), "{asked}: {answer}");
         let encoding = answer.lines().find_map(|line| line.strip_prefix("content-encoding: ")).unwrap_or_default();
         assert_eq!(encoding, given, "{asked}");
     }

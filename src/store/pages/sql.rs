@@ -1,7 +1,8 @@
 //! The statements of a page, for both databases. Everything put into them is a number that was read as one.
 //!
 //! Which index a statement walks is settled here, not left to what a planner estimates: where few rows are to be found by
-//! customer or site, the part that finds them is fenced off from the order and the page.
+//! customer or site, the part that finds them is fenced off from the order and the page. Rows of the contract owners of a
+//! token have indexes in that order.
 
 use std::fmt::Write as _;
 
