@@ -53,6 +53,9 @@ pub enum ServiceError {
         /// What the store was made with.
         settled: String,
     },
+    /// A file that the config names, of which only its content shows what is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A role ended by an error.
     #[error("{0}")]
     Role(String),
@@ -61,7 +64,7 @@ pub enum ServiceError {
 impl ServiceError {
     /// Whether the config is at fault, as far as could be told before it was used.
     pub fn is_of_config(&self) -> bool {
-        matches!(self, ServiceError::Stream(StreamError::Config(_)))
+        matches!(self, ServiceError::Stream(StreamError::Config(_)) | ServiceError::Config(_))
     }
 }
 
@@ -264,16 +267,16 @@ fn failure(ended: Result<(&'static str, Result<(), String>), tokio::task::JoinEr
 }
 
 /// What the query's tokens are held against.
-fn keys(config: &Config) -> Result<Keys, ServiceError> {
+pub fn keys(config: &Config) -> Result<Keys, ConfigError> {
     let auth = &config.auth;
     let (audience, issuer) = (auth.audience.as_deref(), auth.issuer.as_deref());
     if let Some(path) = &auth.jwks_file {
-        return Keys::jwks_file(path, audience, issuer).map_err(ServiceError::Role);
+        return Keys::jwks_file(path, audience, issuer).map_err(ConfigError::new);
     }
     if let Some(url) = &auth.jwks_url {
         return Ok(Keys::jwks_url(url, audience, issuer));
     }
-    let secret = config.hs256_secret().map_err(|error| ServiceError::Role(error.to_string()))?;
+    let secret = config.hs256_secret()?;
     Ok(Keys::hs256(secret.expose(), audience, issuer))
 }
 

@@ -321,6 +321,7 @@ async fn a_gap_stays_until_it_is_accepted(scene: Scene) {
         headers: vec![],
         reason: "unreadable",
         detail: "why".to_owned(),
+        customer: None,
     };
     let dead_letters = vec![letter("u", 3), letter("u", 4), letter("a", 5)];
     let offsets = Offsets { usage: 6, assignments: 0 };
@@ -547,6 +548,7 @@ async fn dead_letters_are_found_and_marked(scene: Scene) {
         headers: vec![("a".to_owned(), Some(vec![0, 255])), ("a".to_owned(), None)],
         reason,
         detail: "why".to_owned(),
+        customer: key.and_then(|key| std::str::from_utf8(key).unwrap().parse().ok()),
     };
     let letters = [
         vec![letter("u", 0, Some(b"7"), "conflict"), letter("u", 1, None, "unreadable")],

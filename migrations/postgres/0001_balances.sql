@@ -252,6 +252,7 @@ CREATE TABLE dead_letter (
   detail           text NOT NULL,
   key              bytea,
   value            bytea,
+  customer_id      bigint,            -- whom it is about, as far as can be told
   headers          text NOT NULL,     -- JSON: pairs of a name and a value in hexadecimal, or null
   PRIMARY KEY (partition, topic, "offset")
 );

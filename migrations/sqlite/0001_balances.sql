@@ -251,6 +251,7 @@ CREATE TABLE dead_letter (
   detail           TEXT NOT NULL,
   key              BLOB,
   value            BLOB,
+  customer_id      INTEGER,           -- whom it is about, as far as can be told
   headers          TEXT NOT NULL,     -- JSON: pairs of a name and a value in hexadecimal, or null
   PRIMARY KEY (partition, topic, "offset")
 ) STRICT;

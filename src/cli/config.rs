@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use headroom::config::{Needs, Role};
-use headroom::service::{store_options, stream_options};
+use headroom::service::{keys, store_options, stream_options};
 
 use super::Failure;
 use super::output::print;
@@ -36,6 +36,9 @@ pub(super) fn run(Command::Check(args): Command, file: Option<PathBuf>) -> Resul
     store_options(&config)?;
     if args.roles.roles().has(Role::Worker) || args.roles.roles().has(Role::Relay) {
         stream_options(&config)?;
+    }
+    if args.roles.roles().has(Role::Reader) {
+        keys(&config)?;
     }
     print(&config.to_toml()?)?;
     // A comment, so that all of it is TOML.

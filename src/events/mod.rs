@@ -2,7 +2,7 @@
 //! (`domain.md sections 2 and 3`).
 //!
 //! `envelope` finds the CloudEvent in a record, `json` and `object` read JSON objects without copying them, `fields` judges
-//! single values, `usage` and `reference` the types of the two topics. Faults that depend on what is known (`conflict`,
+//! single values, `usage` and `reference` the types of the two topics, `refused` says whom a refused record is about. Faults that depend on what is known (`conflict`,
 //! `finalized`) are found elsewhere.
 
 mod envelope;
@@ -10,6 +10,7 @@ mod fields;
 mod json;
 mod object;
 mod reference;
+mod refused;
 mod usage;
 
 #[cfg(test)]
@@ -23,6 +24,7 @@ use std::time::Duration;
 use crate::domain::{BillRun, Instant, Partitioner, Reason, Reference, Refusal};
 
 pub use reference::decode as decode_assignment;
+pub use refused::customer_of;
 pub use usage::{Recorded, decode as decode_usage};
 
 /// A Kafka record.

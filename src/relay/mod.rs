@@ -69,6 +69,10 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
                     TermEnd::Failed(line) => {
                         warn!("relay: {line}; beginning again");
                         options.health.fault(PART, &line);
+                        // What cannot be published now waits all the same.
+                        if let Ok(waiting) = waiting(options.store.as_ref()).await {
+                            gauge!(names::OUTBOX).set(waiting as f64);
+                        }
                     }
                 }
             }
@@ -91,7 +95,8 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
 
 /// How many alerts the store does not know to be published.
 async fn waiting(store: &dyn Store) -> Result<i64, StoreError> {
-    let raised: i64 = store.outbox_numbers().await?.iter().map(|last| last.value).sum();
-    let published: i64 = store.relay_state().await?.numbers.iter().map(|known| known.value).sum();
-    Ok((raised - published).max(0))
+    let published = store.relay_state().await?.numbers;
+    let of =
+        |partition: i32| published.iter().find(|known| known.partition == partition).map_or(0, |known| known.value);
+    Ok(store.outbox_numbers().await?.iter().map(|last| (last.value - of(last.partition)).max(0)).sum())
 }

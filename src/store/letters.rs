@@ -33,11 +33,11 @@ impl std::fmt::Display for Place {
 pub struct LetterSelection {
     /// Refused for this reason.
     pub reason: Option<Reason>,
-    /// From this topic.
+    /// From this topic, or from one of this name before it was made again.
     pub topic: Option<String>,
     /// The one from here.
     pub place: Option<Place>,
-    /// Those whose key is this customer's: what a record says inside may be what is wrong with it.
+    /// About this customer, as far as could be told when it was refused.
     pub customer: Option<i64>,
     /// Refused at this moment or later.
     pub from: Option<Instant>,

@@ -289,6 +289,8 @@ pub struct DeadLetterRow {
     pub reason: &'static str,
     /// What is wrong, for a person.
     pub detail: String,
+    /// Whom it is about, as far as can be told.
+    pub customer: Option<i64>,
 }
 
 /// Up to what times a partition has applied things; what is `None` is as it was.

@@ -414,15 +414,24 @@ impl Batch {
     pub(super) fn dead_letter(&self, origin: u32, topic: &str, refusal: Refusal) -> DeadLetterRow {
         let origin = self.origin(origin);
         let (key, value) = self.key_and_value(origin);
+        let headers = &self.headers[origin.headers as usize];
+        let record = Record {
+            partition: self.partition,
+            timestamp: origin.timestamp,
+            key,
+            value,
+            headers: headers.iter().map(|(name, value)| (name.as_str(), value.as_deref())),
+        };
         DeadLetterRow {
             topic: topic.to_owned(),
             offset: origin.offset,
             timestamp: origin.timestamp,
             key: key.map(<[u8]>::to_vec),
             value: value.map(<[u8]>::to_vec),
-            headers: self.headers[origin.headers as usize].clone(),
+            headers: headers.clone(),
             reason: refusal.reason.name(),
             detail: refusal.detail,
+            customer: events::customer_of(&record),
         }
     }
 }

@@ -34,6 +34,8 @@ use crate::telemetry::metrics::PARTITIONS;
 const TAKE: Duration = Duration::from_secs(10);
 /// How long tasks may take to finish what they have in hand when their partitions are taken away.
 const FAREWELL: Duration = Duration::from_secs(5);
+/// How long it is no news that the group has given no partitions.
+const UNASSIGNED: Duration = Duration::from_secs(15);
 /// How long an idle task waits at most for a batch that is sure to become full.
 const FILLING: Duration = Duration::from_millis(100);
 
@@ -127,6 +129,10 @@ pub(super) struct Intake {
     slots: BTreeMap<i32, Slot>,
     /// What is known of partitions that others may have now, in case they come back.
     resting: BTreeMap<i32, Partition>,
+    /// How many partitions have no batch.
+    without: usize,
+    /// Since when there is no assignment.
+    unassigned: Option<Instant>,
 }
 
 impl Intake {
@@ -141,7 +147,8 @@ impl Intake {
         let reporter = context.health.reporter(PARTITIONS);
         reporter.fault("the group has not given any yet");
         let (slots, resting) = (BTreeMap::new(), BTreeMap::new());
-        Intake { context, limits, stream, runtime, owned, tools, reporter, slots, resting }
+        let (without, unassigned) = (0, None);
+        Intake { context, limits, stream, runtime, owned, tools, reporter, slots, resting, without, unassigned }
     }
 
     /// Takes a partition pair from the store and starts its task.
@@ -270,12 +277,14 @@ impl Sink for Intake {
         failpoint::hit("taken");
         self.facts_first(partitions);
         self.reporter.ok();
+        self.unassigned = None;
         Ok(starts)
     }
 
     fn revoked(&mut self, partitions: &[i32]) {
         failpoint::hit("revoked");
         self.end(partitions);
+        self.unassigned = Some(Instant::now());
     }
 
     fn room(&self, partition: i32, input: stream::Input) -> usize {
@@ -286,8 +295,17 @@ impl Sink for Intake {
         if slot.watched.shared.stop().is_some() {
             return 0;
         }
-        if slot.open.size() >= self.limits.bytes || (slot.open.is_empty() && self.batches_left() == 0) {
+        if slot.open.size() >= self.limits.bytes {
             return 0;
+        }
+        if slot.open.is_empty() {
+            // Whoever has a batch already, and may wait with it for something that takes long, leaves half of them to those
+            // that have none.
+            let left_to_others = self.without.min(self.limits.batches / 2);
+            let others = if slot.watched.shared.in_hand() > 0 { left_to_others } else { 0 };
+            if self.batches_left() <= others {
+                return 0;
+            }
         }
         self.limits.records.saturating_sub(slot.open.len())
     }
@@ -344,6 +362,12 @@ impl Sink for Intake {
     }
 
     fn round(&mut self) {
+        let without = |slot: &&Slot| slot.open.is_empty() && slot.watched.shared.in_hand() == 0;
+        self.without = self.slots.values().filter(without).count();
+        if self.unassigned.take_if(|since| since.elapsed() > UNASSIGNED).is_some() {
+            self.reporter
+                .fault("the group has given none for a while; it waits for its coordinator or for other members");
+        }
         for slot in self.slots.values_mut() {
             if slot.open.is_empty() {
                 slot.go_on_to_ends();

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio::time::MissedTickBehavior;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::batch::Input;
 use super::intake::{Owned, Watched, lock};
@@ -22,6 +22,8 @@ use crate::telemetry::{Health, metrics as names};
 
 /// How often it looks, unless it is told of a bill run.
 const PERIOD: Duration = Duration::from_secs(1);
+/// How often a log line says that something does not work.
+const SAY: Duration = Duration::from_secs(10);
 /// How long it waits for the store.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -54,6 +56,7 @@ impl Watch {
         let mut runs = KnownRuns::default();
         let mut ends: Option<Ends> = None;
         let mut stalls = Stalls::default();
+        let mut said: Option<Instant> = None;
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -66,8 +69,8 @@ impl Watch {
             // A store that is away or hangs is told by others, and must not keep this from seeing what stands still.
             match tokio::time::timeout(PATIENCE, self.bring(&watched)).await {
                 Ok(Ok(found)) => runs = found,
-                Ok(Err(error)) => debug!("bill runs and repairs wait: {error}"),
-                Err(_) => debug!("bill runs and repairs wait: the store does not answer"),
+                Ok(Err(error)) => self.warn(&mut said, &format!("bill runs and repairs wait: {error}")),
+                Err(_) => self.warn(&mut said, "bill runs and repairs wait: the store does not answer"),
             }
             self.metrics.behind.set(watched.values().map(|one| one.shared.behind()).sum::<usize>() as f64);
             self.metrics.held.set(watched.values().map(|one| one.shared.held()).sum::<i64>() as f64);
@@ -88,7 +91,7 @@ impl Watch {
                     Some(ends)
                 }
                 Ok(Err(error)) => {
-                    debug!("lag is not known now: {error}");
+                    self.warn(&mut said, &format!("lag is not known now: {error}"));
                     stalls.forget();
                     None
                 }
@@ -101,6 +104,14 @@ impl Watch {
                 self.metrics.stopped(Input::Assignments, *partition).set(0.0);
             }
             shown = watched.into_keys().collect();
+        }
+    }
+
+    /// Says what does not work now, not more often than every ten seconds.
+    fn warn(&self, said: &mut Option<Instant>, line: &str) {
+        if said.is_none_or(|said| said.elapsed() >= SAY) {
+            warn!("{line}");
+            *said = Some(Instant::now());
         }
     }
 

@@ -7,7 +7,7 @@ mod meetings;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::calendar::next;
-use crate::facts::{Fact, Run, Threshold};
+use crate::facts::{Assignment, Fact, Run, Threshold, Usage};
 use crate::model::{Balances, BucketKey, EventKey, Known, Outcome};
 use crate::play::Step;
 use meetings::Meetings;
@@ -16,7 +16,7 @@ use meetings::Meetings;
 const HOUR: i64 = 3_600_000_000;
 
 /// Every corner.
-const CORNERS: [&str; 89] = [
+const CORNERS: [&str; 90] = [
     "4: a window cut by its assignment was drawn",
     "4: a day of less than 24 hours was drawn",
     "4: a day of more than 24 hours was drawn",
@@ -62,6 +62,7 @@ const CORNERS: [&str; 89] = [
     "5: a cap that left usage over",
     "5: too little to qualify",
     "5: backdated or changed assignment redrew usage",
+    "5: an end alone changed, what lies before it was not folded",
     "5: assignment removed",
     "5: assignment back after it was removed",
     "6: held",
@@ -167,13 +168,27 @@ impl Corners {
         }
         let Some(applied) = &step.applied else { return };
         let replayed = applied.replays > 0;
+        if let [Fact::Assignment { key, assignment: Some(now), .. }] = step.facts[..]
+            && let Some((_, Some(was))) = step.known.0.assignments.get(key)
+        {
+            let alone = now.end != was.end && Assignment { end: was.end, ..now.clone() } == *was;
+            let from = step.calendar.start_of(now.start);
+            let since = |event: &&EventKey| event.0 == key.0 && event.1.0 >= from && step.known.1.counts(event);
+            let known = step.known.1.usage.keys().filter(since).count() as u64;
+            self.met("5: an end alone changed, what lies before it was not folded", {
+                alone && replayed && applied.replayed_events < known
+            });
+        }
         self.met("5: replay", replayed);
         let gone = old.draws.iter().any(|(event, draws)| !new.draws.contains_key(event) && !draws.is_empty());
         self.met("5: fast reversal", gone && !replayed);
         self.met("5: slow reversal", gone && replayed);
         let changed = old.draws.keys().chain(new.draws.keys());
         let first = changed.filter(|event| old.draws.contains_key(event) != new.draws.contains_key(event)).min();
-        if let (1, Some(first)) = (applied.replays, first) {
+        let changed = old.draws.keys().chain(new.draws.keys());
+        let whose: BTreeSet<i64> =
+            changed.filter(|event| old.draws.get(*event) != new.draws.get(*event)).map(|event| event.0).collect();
+        if let (1, Some(first), 1) = (applied.replays, first, whose.len()) {
             let later = new.draws.keys().filter(|event| event.0 == first.0 && *event >= first).count() as u64;
             self.met("5: replay that ended before the end", applied.replayed_events < later);
         }
@@ -199,7 +214,12 @@ impl Corners {
         }
         for (key, bucket) in old.buckets.iter().filter(|(key, bucket)| bucket.remaining == 0 && key.0.0 == event.0) {
             if new.buckets.contains_key(key) && new.qualifies(usage, key) {
-                let drawn = bucket.component.allowance > 0;
+                // What it wanted of this one it took of a later one, or nothing had it.
+                let (open, cost) = new.left[&event];
+                let expiry = new.buckets[key].window.expiry;
+                let later = draws.iter().any(|(other, _)| new.buckets[other].window.expiry > expiry);
+                let wanted = later || if bucket.component.by_value { cost > 0 } else { open > 0 };
+                let drawn = wanted && bucket.component.allowance > 0;
                 self.met("5: fast, the bucket was empty before it", drawn && fast && bucket.last < Some(event.1));
                 self.met("5: late, into a bucket emptied by later usage", drawn && bucket.last > Some(event.1));
             }
@@ -219,9 +239,8 @@ impl Corners {
             self.met("5: a cap over several buckets", of_it.len() > 1);
             self.met("5: a cap that left usage over", of_it.iter().sum::<i64>() == most && open > 0);
         }
-        let small = new.assignments.iter().any(|(key, assignment)| {
-            key.0 == event.0 && assignment.plan.least.is_some_and(|least| usage.quantity < least)
-        });
+        let enough = Usage { quantity: i64::MAX, ..usage.clone() };
+        let small = new.buckets.keys().any(|key| !new.qualifies(usage, key) && new.qualifies(&enough, key));
         self.met("5: too little to qualify", small);
     }
 
@@ -299,8 +318,20 @@ impl Corners {
             self.met("6: a run finalized", run.status == 2 && was != Some(2));
         }
         self.met("6: a customer stored ahead", !step.rows.1.stored_ahead.is_empty());
-        let changed = step.balances.0.draws != step.balances.1.draws;
-        self.met("6: rows of a closed run stayed while balances changed", changed && !old.stored.is_empty());
+        // A bucket that nests in a row of the run.
+        let differs = |key: &&BucketKey| {
+            let remaining = |balances: &Balances| balances.buckets.get(*key).map(|bucket| bucket.remaining);
+            remaining(step.balances.0) != remaining(step.balances.1)
+        };
+        let changed = step.balances.0.buckets.keys().filter(differs).any(|key| {
+            let window = &step.balances.0.buckets[key].window;
+            old.stored.keys().any(|(run, customer, _)| {
+                let (_, run) = &old.runs[run];
+                let span = step.calendar.start_of(run.usage.0)..step.calendar.start_of(next(run.usage.1));
+                *customer == key.0.0 && run.status != 0 && window.start < span.end && window.expiry > span.start
+            })
+        });
+        self.met("6: rows of a closed run stayed while balances changed", changed);
     }
 
     fn note_behind(&mut self, step: &Step<'_>) {

@@ -11,6 +11,7 @@ mod alerts;
 mod balances;
 mod both;
 mod calendar;
+mod copies;
 mod corners;
 mod extremes;
 mod facts;
@@ -106,6 +107,17 @@ fn another_order_and_other_batches_come_to_the_same() {
     for_all(&(history::history(), orders::other()), cases(200), 5_000, |(history, other)| {
         orders::check(history, other)
     });
+}
+
+#[test]
+fn a_copy_of_a_bill_run_comes_to_the_same_whatever_it_missed() {
+    let missed = std::cell::Cell::new(0);
+    for_all(&(history::history(), 1..12usize), cases(200), 5_000, |(history, every)| {
+        missed.set(missed.get() + copies::check(history, *every)?);
+        Ok(())
+    });
+    println!("{:>8}  openings that a copy missed", missed.get());
+    assert!(missed.get() > 0, "no copy missed an opening");
 }
 
 #[test]

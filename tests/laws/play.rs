@@ -368,7 +368,7 @@ fn waits(customer: i64, (before, after): (&Rows, &Rows), facts: &[&Fact]) -> boo
 }
 
 /// A fact about a bill run has a commit of its own.
-fn until_run(records: &[(Fact, json::Style)], range: std::ops::Range<usize>) -> usize {
+pub(crate) fn until_run(records: &[(Fact, json::Style)], range: std::ops::Range<usize>) -> usize {
     let is_run = |at: &usize| matches!(records[*at].0, Fact::BillRun { .. });
     match range.clone().find(is_run) {
         Some(at) if at == range.start => at + 1,

@@ -67,7 +67,7 @@ fn sums(rows: &Rows) -> headroom::domain::Totals {
 }
 
 /// A store in memory never waits.
-fn now<T, E: std::fmt::Debug>(future: impl Future<Output = std::result::Result<T, E>>) -> T {
+pub(crate) fn now<T, E: std::fmt::Debug>(future: impl Future<Output = std::result::Result<T, E>>) -> T {
     future.now_or_never().expect("it does not wait").expect("it does not fail")
 }
 

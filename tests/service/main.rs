@@ -11,6 +11,7 @@ mod dead_letters;
 mod deployment;
 mod ends;
 mod explain;
+mod fairness;
 mod gaps;
 mod health;
 mod keys;

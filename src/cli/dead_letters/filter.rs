@@ -14,7 +14,7 @@ pub(super) struct Filter {
     /// From this topic
     #[arg(long, value_name = "TOPIC")]
     topic: Option<String>,
-    /// Whose key is this customer's id
+    /// About this customer: whom the data names, else the key
     #[arg(long, value_name = "ID", value_parser = value_parser!(i64).range(0..))]
     customer: Option<i64>,
     /// Refused at this moment or later, such as 2026-01-31T00:00:00Z

@@ -59,8 +59,16 @@ pub(super) fn list(args: ListArgs, file: Option<PathBuf>) -> Result<(), Failure>
     let selection = args.filter.selection(args.waiting.then_some(false));
     let page = LetterPage { newest_first: !args.oldest, after: args.after, limit: args.limit };
     let found = block_on(async { store::connect(&options)?.list_dead_letters(&selection, &page).await })?;
-    for letter in found.map_err(anyhow::Error::from)? {
-        print(&if args.json { listed_json(&letter).to_string() } else { listed(&letter) })?;
+    let found = found.map_err(anyhow::Error::from)?;
+    for letter in &found {
+        print(&if args.json { listed_json(letter).to_string() } else { listed(letter) })?;
+    }
+    if let Some(last) = found.last().filter(|_| found.len() >= usize::try_from(args.limit).unwrap_or(usize::MAX)) {
+        eprintln!(
+            "headroom: these are {}; there may be more: --after {}, or a larger --limit",
+            found.len(),
+            last.place
+        );
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use super::{Account, AssignmentState, Before};
 use crate::domain::calendar::Calendar;
 use crate::domain::facts::{Assignment, AssignmentKey, CustomerFact, Reference};
 use crate::domain::image::AssignmentRow;
-use crate::domain::time::Instant;
+use crate::domain::time::{Date, Instant};
 
 /// What became of a fact with a version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,7 +57,8 @@ impl Account {
         let at = match self.assignments.binary_search_by_key(&key, |state| state.row.key) {
             Ok(at) => at,
             Err(at) => {
-                self.unsettle(assignment.as_ref());
+                let from = first_difference(None, assignment.as_ref());
+                self.unsettled = self.unsettled.into_iter().chain(from).min();
                 let row = AssignmentRow { key, version, assignment };
                 let before = Some(Box::new(Before { assignment: None }));
                 self.assignments.insert(at, AssignmentState { row, before, components: Vec::new() });
@@ -70,21 +71,14 @@ impl Account {
         if taken == Taken::Applied {
             let known = state.row.assignment.take();
             state.before.get_or_insert_with(|| Box::new(Before { assignment: known.clone() }));
-            let same = same_draws(known.as_ref(), assignment.as_ref());
+            let from = first_difference(known.as_ref(), assignment.as_ref());
             state.row = AssignmentRow { key, version, assignment };
-            if !same {
+            if from.is_some() {
                 self.unindexed = true;
-                self.unsettle(known.as_ref());
-                let now = self.assignments[at].row.assignment.as_ref().map(|now| now.start_date);
-                self.unsettled = self.unsettled.into_iter().chain(now).min();
+                self.unsettled = self.unsettled.into_iter().chain(from).min();
             }
         }
         taken
-    }
-
-    /// Notes that what this assignment covers may draw otherwise.
-    fn unsettle(&mut self, assignment: Option<&Assignment>) {
-        self.unsettled = self.unsettled.into_iter().chain(assignment.map(|known| known.start_date)).min();
     }
 
     /// Lets the reference facts taken take effect. When they may change what known usage draws, it says from when on:
@@ -98,16 +92,24 @@ impl Account {
     }
 }
 
-/// Whether two versions of an assignment let the same usage draw the same.
-fn same_draws(one: Option<&Assignment>, other: Option<&Assignment>) -> bool {
-    match (one, other) {
-        (None, None) => true,
-        (Some(one), Some(other)) => {
-            let mut like = one.clone();
-            like.thresholds.clone_from(&other.thresholds);
-            like.plan.id = other.plan.id;
-            like == *other
+/// The first day on which usage may draw otherwise by one version of an assignment than by another; `None` where none does.
+fn first_difference(one: Option<&Assignment>, other: Option<&Assignment>) -> Option<Date> {
+    let (Some(one), Some(other)) = (one, other) else { return one.or(other).map(|only| only.start_date) };
+    let mut like = one.clone();
+    like.thresholds.clone_from(&other.thresholds);
+    like.plan.id = other.plan.id;
+    if like == *other {
+        return None;
+    }
+    like.end_date = other.end_date;
+    let first_end = one.end_date.into_iter().chain(other.end_date).min();
+    match first_end {
+        // Windows whose buckets may be drawn to their own end before either of these are the same.
+        Some(end) if like == *other => {
+            let frequency = one.plan.frequency;
+            let period = frequency.period_of(end.plus(1)) - i32::from(one.plan.rollover_periods);
+            Some(frequency.first_day(period).max(one.start_date))
         }
-        _ => false,
+        _ => Some(one.start_date.min(other.start_date)),
     }
 }

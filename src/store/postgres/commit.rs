@@ -471,7 +471,7 @@ async fn write_rest(connection: &mut PgConnection, commit: &Commit) -> Result<()
     for letter in &commit.dead_letters {
         sqlx::query(
             "INSERT INTO dead_letter (partition, topic, \"offset\", record_timestamp, reason, detail, key, value, \
-             headers) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             headers, customer_id) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
         )
         .bind(commit.partition)
         .bind(&letter.topic)
@@ -482,6 +482,7 @@ async fn write_rest(connection: &mut PgConnection, commit: &Commit) -> Result<()
         .bind(letter.key.as_deref())
         .bind(letter.value.as_deref())
         .bind(hex::headers_text(&letter.headers))
+        .bind(letter.customer)
         .execute(&mut *connection)
         .await?;
     }

@@ -19,6 +19,8 @@ impl Moment {
     pub(super) async fn begin(pool: &PgPool, place: &str) -> Result<Moment, Error> {
         let mut transaction = pool.begin().await?;
         sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY").execute(&mut *transaction).await?;
+        // It holds nobody up, and whoever reads its output may take a while over a page.
+        sqlx::query("SET LOCAL idle_in_transaction_session_timeout = '10min'").execute(&mut *transaction).await?;
         Ok(Moment { transaction, place: place.to_owned() })
     }
 

@@ -42,7 +42,7 @@ pub(super) async fn list(
 pub(super) async fn whole(pool: &SqlitePool, place: &Place) -> Result<Option<WholeLetter>, Error> {
     let mut query = QueryBuilder::new(
         "SELECT partition, topic, \"offset\", record_timestamp, created_at, put_back_at, reason, detail, key, value, \
-         headers FROM dead_letter WHERE ",
+         headers, customer_id FROM dead_letter WHERE ",
     );
     at(&mut query, place);
     let Some(row) = query.build().fetch_optional(pool).await? else { return Ok(None) };
@@ -59,6 +59,7 @@ pub(super) async fn whole(pool: &SqlitePool, place: &Place) -> Result<Option<Who
             headers: hex::headers(row.try_get("headers")?).map_err(Error::Protocol)?,
             reason: reason(row.try_get("reason")?)?,
             detail: row.try_get("detail")?,
+            customer: row.try_get("customer_id")?,
         },
     }))
 }
@@ -81,14 +82,17 @@ fn select(query: &mut QueryBuilder<Sqlite>, selection: &LetterSelection) {
         query.push(" AND reason = ").push_bind(reason.name());
     }
     if let Some(topic) = &selection.topic {
-        query.push(" AND topic = ").push_bind(topic.clone());
+        // Places of a topic that was made again since are kept under `<topic>~<epoch>`.
+        query.push(" AND (topic = ").push_bind(topic.clone());
+        query.push(" OR substr(topic, 1, length(").push_bind(topic.clone());
+        query.push(") + 1) = ").push_bind(format!("{topic}~")).push(")");
     }
     if let Some(place) = &selection.place {
         query.push(" AND ");
         at(query, place);
     }
     if let Some(customer) = selection.customer {
-        query.push(" AND key = ").push_bind(customer.to_string().into_bytes());
+        query.push(" AND customer_id = ").push_bind(customer);
     }
     if let Some(from) = selection.from {
         query.push(" AND created_at >= ").push_bind(from.micros());

@@ -382,7 +382,7 @@ async fn rest(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), 
     for letter in &commit.dead_letters {
         sqlx::query(
             "INSERT INTO dead_letter (partition, topic, \"offset\", record_timestamp, reason, detail, key, value, \
-             headers) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             headers, customer_id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(commit.partition)
         .bind(&letter.topic)
@@ -393,6 +393,7 @@ async fn rest(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), 
         .bind(letter.key.as_deref())
         .bind(letter.value.as_deref())
         .bind(hex::headers_text(&letter.headers))
+        .bind(letter.customer)
         .execute(&mut *connection)
         .await?;
     }
