@@ -168,16 +168,15 @@ impl Corners {
         }
         let Some(applied) = &step.applied else { return };
         let replayed = applied.replays > 0;
-        if let [Fact::Assignment { key, assignment: Some(now), .. }] = step.facts[..]
-            && let Some((_, Some(was))) = step.known.0.assignments.get(key)
-        {
+        for fact in &step.facts {
+            let Fact::Assignment { key, assignment: Some(now), .. } = fact else { continue };
+            let Some((_, Some(was))) = step.known.0.assignments.get(key) else { continue };
             let alone = now.end != was.end && Assignment { end: was.end, ..now.clone() } == *was;
             let from = step.calendar.start_of(now.start);
             let since = |event: &&EventKey| event.0 == key.0 && event.1.0 >= from && step.known.1.counts(event);
             let known = step.known.1.usage.keys().filter(since).count() as u64;
-            self.met("5: an end alone changed, what lies before it was not folded", {
-                alone && replayed && applied.replayed_events < known
-            });
+            let short = alone && replayed && applied.replayed_events < known;
+            self.met("5: an end alone changed, what lies before it was not folded", short);
         }
         self.met("5: replay", replayed);
         let gone = old.draws.iter().any(|(event, draws)| !new.draws.contains_key(event) && !draws.is_empty());
