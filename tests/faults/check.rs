@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use headroom::domain::Quantity;
 use headroom::stream::Options;
 use headroom::stream::alerts::read_from;
 use headroom::stream::record::header;
@@ -11,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sqlx::Row as _;
 
+use crate::answers;
 use crate::calendar::Calendar;
 use crate::facts::{Fact, LEVELS, Threshold, UNITS};
 use crate::feed::{NUMBER, PARTITIONS, Sent, TOPICS};
@@ -29,6 +31,8 @@ pub(crate) struct Figures {
     pub(crate) usage: u64,
     pub(crate) buckets: u64,
     pub(crate) alerts: u64,
+    /// Balances in the query's answers.
+    pub(crate) answers: u64,
 }
 
 impl Figures {
@@ -39,6 +43,7 @@ impl Figures {
         self.usage += other.usage;
         self.buckets += other.buckets;
         self.alerts += other.alerts;
+        self.answers += other.answers;
     }
 }
 
@@ -54,6 +59,8 @@ struct Must {
     quantity: [i128; 3],
     drawn: [i128; 3],
     drawn_by_value: [i128; 3],
+    /// The same by the buckets' names.
+    named: BTreeMap<String, (i64, i64)>,
     /// Which thresholds hold, by bucket and threshold as alerts name them.
     low: BTreeSet<(String, String)>,
 }
@@ -72,6 +79,7 @@ pub(crate) fn check(scene: &mut Scene, sent: &Sent, whole: bool) -> (Figures, Ve
         usage: usage(scene, &must, &mut found),
         buckets: buckets(scene, &must, &mut found),
         alerts,
+        answers: answers(scene, &must, &mut found),
     };
     totals(scene, &must, whole.then_some(turns), &mut found);
     let audit = scene.fleet.command(&["audit"]).output().unwrap();
@@ -189,6 +197,7 @@ impl Must {
             self.buckets.insert(*key, (allowance, remaining));
             let ((customer, level, assignment), component, _) = *key;
             let start = calendar.wall_clock(bucket.window.start);
+            self.named.insert(name(customer, LEVELS[level], assignment, component, &start), (allowance, remaining));
             for threshold in balances.thresholds(&key.0, &CONFIGURED) {
                 let (holds, named) = match threshold {
                     Threshold::Percent(percent) => (
@@ -280,6 +289,27 @@ fn buckets(scene: &mut Scene, must: &Must, found: &mut Findings) -> u64 {
         found.add(|| format!("a row of no bucket: {key:?}"));
     }
     stored.len() as u64
+}
+
+/// What the query says of every bucket is what it must hold, and it speaks of no bucket that there is not.
+fn answers(scene: &Scene, must: &Must, found: &mut Findings) -> u64 {
+    let answered = answers::answered(scene, must.usage.keys().copied());
+    found.unless(!answered.is_empty(), || "the query answers no balance".to_owned());
+    for (bucket, said) in &answered {
+        for (allowance, remaining) in said {
+            let must = must.named.get(bucket).copied();
+            let is = (millionths(allowance), millionths(remaining));
+            // One that nothing drew from yet may lie beyond what is folded here.
+            let holds = must.map_or(is.0 == is.1, |must| is == must);
+            found.unless(holds, || format!("the query says of {bucket} {is:?}, and must say {must:?}"));
+        }
+    }
+    answered.values().map(|said| said.len() as u64).sum()
+}
+
+/// A quantity on the wire.
+fn millionths(number: &Value) -> i64 {
+    Quantity::parse(&number.to_string()).map_or(-1, Quantity::millionths)
 }
 
 /// What a read_committed reader sees of the alerts topic: numbers without a gap, a second copy or a place out of order,

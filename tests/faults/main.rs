@@ -22,6 +22,7 @@ mod json;
 #[expect(dead_code, reason = "the laws use more of it")]
 mod model;
 
+mod answers;
 mod broker;
 mod check;
 mod database;
