@@ -3,6 +3,7 @@
 use axum::http::StatusCode;
 use axum::response::Response;
 use utoipa::OpenApi;
+use utoipa::openapi::schema::{Object, ObjectBuilder, Type};
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityScheme};
 
 use super::answer::json_response;
@@ -35,7 +36,7 @@ impl utoipa::Modify for Bearer {
 
 /// Inclusive usage balances, a row for each bill run, customer and UPI
 ///
-/// Without billRunId the rows are those of the open bill runs. Ids are one id each, or `in:1,2,3`, from 0 to 9223372036854775807, none twice and at most
+/// Without billRunId the rows are those of the open bill runs. HEAD is answered as GET is, without the body. Ids are one id each, or `in:1,2,3`, from 0 to 9223372036854775807, none twice and at most
 /// 1,000; all given must hold.
 #[utoipa::path(
     get,
@@ -121,13 +122,17 @@ fn page() {}
 #[schema(rename_all = "camelCase")]
 #[expect(dead_code, reason = "a description")]
 struct Row {
-    bill_run_id: Option<i64>,
-    #[schema(format = Date)]
-    period_start_date: Option<String>,
-    #[schema(format = Date)]
-    period_end_date: Option<String>,
-    usage_product_inventory_id: Option<i64>,
-    inclusive_usage_balance_assignments: Option<Vec<Assignment>>,
+    // `fields` may leave any of them out; none is ever null.
+    #[schema(required = false)]
+    bill_run_id: i64,
+    #[schema(required = false, format = Date)]
+    period_start_date: String,
+    #[schema(required = false, format = Date)]
+    period_end_date: String,
+    #[schema(required = false)]
+    usage_product_inventory_id: i64,
+    #[schema(required = false)]
+    inclusive_usage_balance_assignments: Vec<Assignment>,
 }
 
 /// An assignment that covers the UPI
@@ -165,12 +170,22 @@ struct Component {
     /// Whether the allowance is money, in the minor currency unit
     by_value: bool,
     charging_type: ChargingType,
+    #[schema(schema_with = decimal)]
     allowance: f64,
+    #[schema(schema_with = decimal)]
     remaining: f64,
     /// `yyyy-MM-dd HH:mm:ss`: the window's first second
     start_date: String,
     /// `yyyy-MM-dd HH:mm:ss`: the last second before expiry
     end_date: String,
+}
+
+/// A number that need not fit a double.
+fn decimal() -> Object {
+    ObjectBuilder::new()
+        .schema_type(Type::Number)
+        .description(Some("An exact decimal with up to 19 digits, 6 of them decimals"))
+        .build()
 }
 
 /// Seconds, megabytes of 10^6 bytes, or a count
@@ -236,6 +251,11 @@ mod tests {
         }
         for field in Field::ALL {
             assert!(row[field.name()].is_object(), "{}", field.name());
+            // A type besides null would be a list of both.
+            assert!(row[field.name()]["type"].is_string(), "{} is never null", field.name());
         }
+        assert!(document["components"]["schemas"]["Row"]["required"].is_null(), "`fields` may leave any out");
+        let remaining = &document["components"]["schemas"]["Component"]["properties"]["remaining"];
+        assert_eq!((&remaining["type"], &remaining["format"]), (&Value::from("number"), &Value::Null));
     }
 }
