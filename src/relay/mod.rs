@@ -70,7 +70,7 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
                         warn!("relay: {line}; beginning again");
                         options.health.fault(PART, &line);
                         // What cannot be published now waits all the same.
-                        if let Ok(waiting) = waiting(options.store.as_ref()).await {
+                        if let Ok(Ok(waiting)) = tokio::time::timeout(PAUSE, waiting(options.store.as_ref())).await {
                             gauge!(names::OUTBOX).set(waiting as f64);
                         }
                     }
@@ -80,7 +80,8 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
                 options.health.ok(PART);
                 // Only the active relay speaks of the outbox. But the lease may be a dead one's until it ran out once.
                 let alone = began.elapsed() < Duration::from_secs(u64::from(LEASE));
-                let waiting = if alone { waiting(options.store.as_ref()).await.unwrap_or(0) } else { 0 };
+                let asked = tokio::time::timeout(PAUSE, waiting(options.store.as_ref()));
+                let waiting = if alone { asked.await.ok().and_then(Result::ok).unwrap_or(0) } else { 0 };
                 gauge!(names::OUTBOX).set(waiting as f64);
             }
             Err(error) => options.health.fault(PART, &error.to_string()),

@@ -138,12 +138,7 @@ impl Term<'_> {
             if last.value > published && room > 0 && bytes < BATCH_BYTES {
                 let rows = store.outbox(last.partition, published, room, BATCH_BYTES - bytes).await?;
                 if !(published + 1..).zip(&rows).all(|(number, row)| row.number == number) || rows.is_empty() {
-                    return Err(TermEnd::Harmful(format!(
-                        "relay: alert {} of partition {} is neither published nor in the store's outbox: the store lost \
-                         rows; restore a whole copy of it",
-                        published + 1,
-                        last.partition
-                    )));
+                    return Err(self.gap(last.partition, published + 1).await?);
                 }
                 bytes += rows.iter().map(|row| row.body.len()).sum::<usize>();
                 batch.extend(rows.into_iter().map(|row| (last.partition, row)));
@@ -179,6 +174,18 @@ impl Term<'_> {
         Ok(count)
     }
 
+    /// What it means that an alert is not in the outbox.
+    async fn gap(&self, partition: i32, number: i64) -> Result<TermEnd, TermEnd> {
+        let known = self.options.store.relay_state().await?.numbers;
+        if known.iter().any(|known| known.partition == partition && known.value >= number) {
+            return Ok(TermEnd::Failed("another relay took over".to_owned()));
+        }
+        Ok(TermEnd::Harmful(format!(
+            "relay: alert {number} of partition {partition} is neither published nor in the store's outbox: the store lost \
+             rows; restore a whole copy of it"
+        )))
+    }
+
     fn outgoing(&self, partition: i32, row: &AlertRow) -> Alert {
         let options = self.options;
         Alert {
@@ -194,14 +201,16 @@ impl Term<'_> {
     }
 }
 
-/// Keeps the lease up until that fails.
+/// Keeps the lease up until that fails, or would come too late.
 async fn keep_lease(options: &Options, holder: Uuid) -> TermEnd {
+    let third = Duration::from_secs(u64::from(LEASE)) / 3;
     loop {
-        tokio::time::sleep(Duration::from_secs(u64::from(LEASE)) / 3).await;
-        match options.store.lease(holder, LEASE).await {
-            Ok(true) => {}
-            Ok(false) => return TermEnd::Failed("another relay holds the lease".to_owned()),
-            Err(error) => return error.into(),
+        tokio::time::sleep(third).await;
+        match tokio::time::timeout(third * 2, options.store.lease(holder, LEASE)).await {
+            Ok(Ok(true)) => {}
+            Ok(Ok(false)) => return TermEnd::Failed("another relay holds the lease".to_owned()),
+            Ok(Err(error)) => return error.into(),
+            Err(_) => return TermEnd::Failed("the store did not renew the lease in time".to_owned()),
         }
     }
 }

@@ -131,23 +131,33 @@ impl Partition {
         }
     }
 
-    /// Goes on for a pause with usage that a run held and is let in, else with what a customer behind has to catch up.
+    /// Goes on for a pause with what a customer behind has to catch up, else with usage that a run held and is let in.
     /// Returns the records that are applied by that, and what became of them.
     pub async fn catch_up(&mut self) -> Result<Option<(Batch, Applied)>, CommitError> {
         let until = Clock::now() + self.context.replay_pause;
-        if self.is_letting_in() {
-            return self.let_in(until).await.map(Some);
+        match self.next_trailing() {
+            Some(customer) => self.catch_up_with(customer, until, None).await,
+            None if self.is_letting_in() => self.let_in(until).await,
+            None => Ok(None),
         }
-        let Some(mut trailing) = self.next_trailing().and_then(|customer| self.trailing.remove(&customer)) else {
-            return Ok(None);
-        };
+    }
+
+    /// Goes on with one customer behind. `let_in` is the run whose held usage is let in up to it, when it is that one's turn:
+    /// for that none of its records need be read again.
+    pub(super) async fn catch_up_with(
+        &mut self,
+        customer: i64,
+        until: Clock,
+        let_in: Option<i64>,
+    ) -> Result<Option<(Batch, Applied)>, CommitError> {
+        let Some(mut trailing) = self.trailing.remove(&customer) else { return Ok(None) };
         let course = match trailing.course.take() {
             Some(course) => course,
             None => Box::new(self.set_out(&mut trailing).await?),
         };
         let (course, is_done) = self.go_on(course, until).await?;
         if is_done {
-            return self.arrive(trailing, *course).await.map(Some);
+            return self.arrive(trailing, *course, let_in).await.map(Some);
         }
         self.write_ahead(trailing, course).await?;
         Ok(None)
@@ -225,12 +235,19 @@ impl Partition {
     }
 
     /// Applies the records in one commit. The customer stays behind with those that came meanwhile.
-    async fn arrive(&mut self, mut trailing: Trailing, course: Course) -> Result<(Batch, Applied), CommitError> {
+    async fn arrive(
+        &mut self,
+        mut trailing: Trailing,
+        course: Course,
+        let_in: Option<i64>,
+    ) -> Result<(Batch, Applied), CommitError> {
         let Course { mut batch, mut prepared, replay } = course;
+        let row = let_in.and_then(|run| self.bill_runs.note_letting_in(run, Some(trailing.row.customer)));
         let commit = &mut prepared.draft.commit;
         commit.usage_changes.extend(replay.into_iter().flat_map(|replay| replay.changes));
         let later = trailing.parked.first(self.read).later(trailing.row.offsets);
         let is_behind = !trailing.parked.is_empty() || !self.all_is_read();
+        commit.bill_runs.extend(row.map(|row| (row, false)));
         let customer = trailing.row.customer;
         if is_behind {
             trailing.row = Behind { customer, offsets: later, unfinished: None };

@@ -87,6 +87,8 @@ pub struct Partition {
     /// Customers stored ahead of their turn in a run that is being stored.
     pub(super) ahead: FxHashSet<StoredAhead>,
     pub(super) sources: FxHashMap<String, i32>,
+    /// How many customers' held usage is let in at once: fewer while that takes too long.
+    pub(super) let_in: usize,
     /// Ends of its topics that it has yet to come to.
     pub(super) ends: Arc<Ends>,
     cache: Cache,
@@ -136,6 +138,7 @@ impl Partition {
         let read = taken.read_from();
         let trailing = taken.behind.into_iter().map(|row| (row.customer, Trailing::stored(row, partition))).collect();
         let sources = taken.sources.into_iter().zip(1..).collect();
+        let let_in = context.let_in;
         Partition {
             context,
             partition,
@@ -149,6 +152,7 @@ impl Partition {
             bill_runs: BillRuns::restore(taken.bill_runs),
             ahead: taken.stored_ahead.into_iter().collect(),
             sources,
+            let_in,
             ends: Arc::default(),
             cache: Cache::default(),
             waterfall: Waterfall::default(),
@@ -262,10 +266,11 @@ impl Partition {
             self.store_ahead(&images, &mut draft.commit);
         }
         self.take_bill_run(batch, &mut draft);
+        let due = self.due(&accounts);
         let (unsettled, moved) = self.take_references(batch, &mut accounts, &mut draft);
         let mut judged = self.judge(batch, &mut accounts, &mut draft).await?;
-        let held = self.held_of(moved, behind, &accounts).await?;
-        self.release(batch, held, &mut accounts, &mut judged, &mut draft)?;
+        let held = self.held_of(moved, &due).await?;
+        self.release(batch, held, &due, &mut accounts, &mut judged, &mut draft)?;
         let tail = Tail::after(batch, judged.new.len());
         Ok(Prepared { accounts, unsettled, judged, draft, tail })
     }

@@ -146,49 +146,65 @@ impl Partition {
         self.bill_runs.letting_in().is_some()
     }
 
-    /// Lets in the held usage of the next customers, in a commit of its own. Those for whom that takes too long are left
-    /// behind, and it is let in when they catch up.
-    pub(super) async fn let_in(&mut self, until: Clock) -> Result<(Batch, Applied), CommitError> {
+    /// Lets in the held usage of the next customers, in order and in a commit of its own; `None` when all that was done is a
+    /// part of one customer's replay. A customer for whom that takes too long is left behind, and goes on here with what it
+    /// has to catch up before anyone after it is let in: until then the run is not done with.
+    pub(super) async fn let_in(&mut self, until: Clock) -> Result<Option<(Batch, Applied)>, CommitError> {
         let (run, after) = self.bill_runs.letting_in().expect("the caller asked");
-        let (store, limit) = (&self.context.store, self.context.let_in);
+        let (store, limit) = (&self.context.store, self.let_in.clamp(1, self.context.let_in.max(1)));
         let mut customers = self.context.patiently(|| store.holders_after(self.partition, after, limit)).await?;
-        let is_all = customers.len() < limit;
+        let mut is_all = customers.len() < limit;
         customers.dedup();
         if !is_all && customers.len() > 1 {
             // Not all that it has may be among them.
             customers.pop();
         }
-        let done = customers.last().copied().filter(|_| !is_all);
+        if let Some(behind) = customers.first().filter(|first| self.trailing.contains_key(first)) {
+            return self.catch_up_with(*behind, until, Some(run)).await;
+        }
+        let before = customers.len();
+        customers.truncate(customers.iter().take_while(|customer| !self.trailing.contains_key(customer)).count());
+        is_all &= customers.len() == before;
         let mut batch = Batch::new(self.partition);
         let mut prepared = loop {
-            customers.retain(|customer| !self.trailing.contains_key(customer));
             let mut prepared = self.prepare(&mut batch, &customers).await?;
-            let long = self.draw(&batch, &mut prepared, until).await?;
-            if long.is_empty() {
-                break prepared;
+            // Loading took a part of the pause; the next try has less to load.
+            let long =
+                self.draw(&batch, &mut prepared, until.max(Clock::now() + self.context.replay_pause / 2)).await?;
+            let Some(first) = long.first() else { break prepared };
+            let done = customers.partition_point(|customer| customer < first);
+            if done == 0 {
+                self.leave_behind(&long[..1]);
+                let mut commit = self.commit_in_place();
+                commit.behind.extend(self.newly_behind());
+                self.write(&commit).await?;
+                self.note_behind(&commit);
+                return Ok(None);
             }
-            self.leave_behind(&long);
+            customers.truncate(done);
+            is_all = false;
+            self.let_in = done;
         };
-        let row = self.bill_runs.note_letting_in(run, done);
+        self.let_in = self.let_in.saturating_mul(2).min(self.context.let_in);
+        let row = self.bill_runs.note_letting_in(run, customers.last().copied().filter(|_| !is_all));
         prepared.draft.commit.bill_runs.extend(row.map(|row| (row, false)));
         let applied = self.conclude(&mut batch, prepared, self.offsets).await?;
-        Ok((batch, applied))
+        Ok(Some((batch, applied)))
     }
 
-    /// The held usage of those customers of a batch whose may count now: those whose billing cycle is another, those
-    /// behind, and while usage that a run held is let in, those that the steps have not come to.
-    pub(super) async fn held_of(
-        &self,
-        moved: Vec<i64>,
-        behind: &[i64],
-        accounts: &[Account],
-    ) -> Result<Vec<HeldUsage>, StoreError> {
+    /// While usage that a run held is let in: the customers of a batch that the steps have not come to, by id, each with its
+    /// billing cycle before the batch. What no closed run covers by that counts, whatever cycle the batch brings.
+    pub(super) fn due(&self, accounts: &[Account]) -> Vec<(i64, i64)> {
+        let Some((_, after)) = self.bill_runs.letting_in() else { return Vec::new() };
+        let first = accounts.partition_point(|account| account.customer() <= after);
+        accounts[first..].iter().map(|account| (account.customer(), account.billing_cycle())).collect()
+    }
+
+    /// The held usage of those customers of a batch whose may count now: those whose billing cycle is another, and those that
+    /// are due.
+    pub(super) async fn held_of(&self, moved: Vec<i64>, due: &[(i64, i64)]) -> Result<Vec<HeldUsage>, StoreError> {
         let mut customers = moved;
-        customers.extend(behind);
-        if let Some((_, after)) = self.bill_runs.letting_in() {
-            let first = accounts.partition_point(|account| account.customer() <= after);
-            customers.extend(accounts[first..].iter().map(Account::customer));
-        }
+        customers.extend(due.iter().map(|(customer, _)| customer));
         if customers.is_empty() || self.totals.held == 0 {
             return Ok(Vec::new());
         }
@@ -246,6 +262,7 @@ impl Partition {
         &self,
         batch: &Batch,
         held: Vec<HeldUsage>,
+        due: &[(i64, i64)],
         accounts: &mut [Account],
         judged: &mut Judged,
         draft: &mut Draft,
@@ -253,7 +270,10 @@ impl Partition {
         let mut released = held;
         released.retain(|held| {
             let cycle = account_of(accounts, held.key.customer).billing_cycle();
-            let covered = self.bill_runs.hold(cycle, self.context.calendar.date_of(held.key.position.start));
+            let date = self.context.calendar.date_of(held.key.position.start);
+            let due = due.binary_search_by_key(&held.key.customer, |due| due.0).ok().map(|at| due[at].1);
+            let covered =
+                self.bill_runs.hold(cycle, date) && due.is_none_or(|before| self.bill_runs.hold(before, date));
             let taken_back = judged.taken_back.binary_search_by_key(&held.key, |back| back.key).is_ok();
             !covered && !taken_back
         });

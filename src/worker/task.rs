@@ -263,10 +263,7 @@ async fn work(
                 applied?;
             }
             Ok(Some(Work::BillRuns(runs))) => {
-                // Customers behind catch up first, and some of their records may have to be read again for that. Bill runs
-                // are told again.
-                let must_wait = partition.is_behind() && !partition.can_catch_up();
-                for mut batch in partition.news(&runs).into_iter().filter(|_| !must_wait) {
+                for mut batch in partition.news(&runs) {
                     apply(&mut partition, &mut batch, &shared, &tools).await?;
                 }
             }

@@ -64,19 +64,32 @@ impl Known {
         calendar: &Calendar,
         waits: impl Fn(i64) -> bool,
     ) -> Vec<Outcome> {
+        // What no run covered any more before these records came counts, whatever they say but that it is reversed.
+        let reversed: BTreeSet<EventKey> = facts
+            .iter()
+            .filter_map(|fact| {
+                if let Fact::Reversed(customer, name) = fact { Some((*customer, name.position())) } else { None }
+            })
+            .collect();
+        self.let_in(calendar, |event| waits(event.0) || reversed.contains(&event));
         let mut outcomes = vec![Outcome::Applied; facts.len()];
         for usage in [false, true] {
             for (at, fact) in facts.iter().enumerate().filter(|(_, fact)| fact.is_usage() == usage) {
                 outcomes[at] = self.take(fact, calendar);
             }
         }
+        self.let_in(calendar, |event| waits(event.0));
+        outcomes
+    }
+
+    /// Lets in the usage that no closed run covers, but for what waits.
+    fn let_in(&mut self, calendar: &Calendar, waits: impl Fn(EventKey) -> bool) {
         let held: Vec<EventKey> = self.held.iter().filter(|key| !self.reversals.contains_key(key)).copied().collect();
         for key in held {
-            if !self.is_closed_for(key, calendar) && !waits(key.0) {
+            if !self.is_closed_for(key, calendar) && !waits(key) {
                 self.held.remove(&key);
             }
         }
-        outcomes
     }
 
     /// Whether a closed run covers an event.

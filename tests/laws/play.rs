@@ -71,7 +71,7 @@ pub(crate) fn play(history: &History, real: Option<Real>, judge: impl FnMut(&Ste
         balances,
         read: 0,
         applied: Vec::new(),
-        early: 0,
+        early: Vec::new(),
         steps: 0,
         left: BTreeSet::new(),
         is_over: false,
@@ -126,8 +126,8 @@ struct Game<'a, J> {
     read: usize,
     /// Those that are applied, in their order.
     applied: Vec<usize>,
-    /// How many new records of assignment-events are applied though usage before them is to be read again.
-    early: i64,
+    /// New records of assignment-events that are applied though usage before them is to be read again.
+    early: Vec<usize>,
     /// How often a customer behind went on without having caught up.
     steps: usize,
     /// Customers whose unfinished fold another owner left.
@@ -217,6 +217,7 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
                 let before = self.stage.memory.rows().clone();
                 let applied = self.apply(&mut batch)?;
                 self.read = end;
+                self.early.clear();
                 return self.judge(&before, &self.stage.applied(&batch), Some(applied));
             }
             Around::Refused => {
@@ -254,32 +255,33 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
         let mut facts: Vec<usize> =
             (0..self.read).filter(is_fact).filter(|at| self.stage.places[*at].1 >= from).collect();
         facts.extend(&early);
-        if !self.partition.is_behind() || early.is_empty() || facts.iter().any(is_run) {
+        if !self.partition.is_behind() || early.is_empty() {
             self.read_again(true)?;
             return Ok(range.to_vec());
         }
         let epoch = self.partition.epoch();
-        let mut batch = self.stage.read(self.history, &facts);
-        while self.partition.must_catch_up(&batch) {
-            self.catch_up()?;
+        for records in facts.chunk_by(|a, b| !is_run(a) && !is_run(b)) {
+            let mut batch = self.stage.read(self.history, records);
+            while self.partition.must_catch_up(&batch) {
+                self.catch_up()?;
+            }
+            if self.partition.epoch() != epoch {
+                return Ok(range.to_vec());
+            }
+            let before = self.stage.memory.rows().clone();
+            let applied = self.apply(&mut batch)?;
+            if records.last() == facts.last() {
+                self.early.clone_from(&early);
+                self.judge(&before, &self.stage.applied(&batch), Some(applied))?;
+            }
         }
-        if self.partition.epoch() != epoch {
-            return Ok(range.to_vec());
-        }
-        let before = self.stage.memory.rows().clone();
-        let applied = self.apply(&mut batch)?;
-        self.early = early.len() as i64;
-        self.judge(&before, &self.stage.applied(&batch), Some(applied))?;
         if self.partition.can_catch_up() {
             self.catch_up()?;
         }
-        let taken_again = self.partition.epoch() != epoch;
-        if !taken_again {
+        if self.partition.epoch() == epoch {
             self.read_again(false)?;
         }
-        self.early = 0;
-        // Whoever took the partition again has those of customers behind to read again.
-        Ok(if taken_again && self.partition.is_behind() { range.to_vec() } else { late })
+        Ok(late)
     }
 
     /// Reads what a new owner of the partition reads again, with or without facts: nothing of it is applied at once.
@@ -289,7 +291,7 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
         self.left
             .extend(rows.behind.iter().filter(|(_, behind)| behind.unfinished.is_some()).map(|(customer, _)| customer));
         let [usage, assignments] = self.stage.offset(self.read);
-        let told = [usage, assignments + self.early];
+        let told = [usage, assignments + self.early.len() as i64];
         if !self.partition.is_behind() {
             prop_assert_eq!([from.usage, from.assignments], told, "a place in the topics was lost");
             return Ok(());
@@ -298,7 +300,7 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
             let (input, offset) = self.stage.places[*at];
             if input == Input::Usage { offset >= from.usage } else { with_facts && offset >= from.assignments }
         };
-        let again: Vec<usize> = (0..self.read).filter(again).collect();
+        let again: Vec<usize> = (0..self.read).chain(self.early.iter().copied()).filter(again).collect();
         let is_run = |at: &usize| matches!(self.history.records[*at].0, Fact::BillRun { .. });
         let chunks: Vec<Vec<usize>> = again.chunk_by(|a, b| !is_run(a) && !is_run(b)).map(<[usize]>::to_vec).collect();
         for records in chunks {
@@ -357,11 +359,11 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
 }
 
 /// Whether usage of a customer that a run held is yet to be let in after a commit of these records: the steps of that have
-/// not come to it, or it is behind. Records of its own do not wait for that, and all of it is let in at once.
+/// not come to it. Records of its own do not wait for that, and all of it is let in at once.
 fn waits(customer: i64, (before, after): (&Rows, &Rows), facts: &[&Fact]) -> bool {
     let comes = facts.iter().any(|fact| fact.customer() == Some(customer));
     let done = after.bill_runs.values().filter_map(|(row, _)| row.letting_in).min();
-    let may_wait = done.is_some_and(|done| done < customer) || after.behind.contains_key(&customer);
+    let may_wait = done.is_some_and(|done| done < customer);
     let held = |(key, row): &(&LedgerKey, &LedgerRow)| key.customer == customer && row.state == UsageState::Held;
     let is_let_in = || before.ledger.iter().filter(held).any(|(key, _)| after.ledger[key].state == UsageState::Counted);
     may_wait && !comes && !is_let_in()

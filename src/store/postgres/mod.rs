@@ -48,6 +48,7 @@ pub(super) struct Postgres {
     /// One connection each, writing and reading, to ask whether the database answers though all others may be busy.
     probes: [PgPool; 2],
     timeout: Duration,
+    read_timeout: Duration,
     /// The key, host, port, database and user, for errors.
     place: String,
     /// The same of the reader's.
@@ -97,6 +98,7 @@ impl Postgres {
                 if options.read_url.is_some() { "store.read_url" } else { "store.url" }
             ),
             timeout: options.timeout,
+            read_timeout: options.read_timeout,
         })
     }
 
@@ -319,7 +321,9 @@ impl Store for Postgres {
     }
 
     async fn read(&self, question: &Question<'_>) -> Result<Answer, StoreError> {
-        reader::answer(&self.read_pool, &self.read_place, question).await
+        // A statement of the reader ends after its own timeout.
+        let longest = self.read_timeout + Duration::from_secs(1);
+        reader::answer(&self.read_pool, &self.read_place, longest, question).await
     }
 
     async fn totals(&self) -> Result<Totals, StoreError> {

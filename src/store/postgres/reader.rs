@@ -1,5 +1,7 @@
 //! What the query reads, at one moment of PostgreSQL.
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool};
@@ -30,9 +32,10 @@ static DIALECT: Dialect = Dialect {
     },
 };
 
-/// A connection that goes back to its pool only by [`Lent::give_back`]. One that nobody waits for any more, since the answer
-/// took too long, may never be heard of again, and would keep its place until TCP has lost patience.
-struct Lent(Option<PoolConnection<Postgres>>);
+/// A connection that goes back to its pool by [`Lent::give_back`]. One that nobody waits for any more, since the answer took
+/// too long, keeps its place until its statement has ended, so that there are never more statements than connections; but
+/// no longer than the database lets one last, since it may never be heard of again.
+struct Lent(Option<PoolConnection<Postgres>>, Duration);
 
 impl Lent {
     fn give_back(mut self) {
@@ -42,7 +45,14 @@ impl Lent {
 
 impl Drop for Lent {
     fn drop(&mut self) {
-        drop(self.0.take().map(PoolConnection::detach));
+        let Some(mut connection) = self.0.take() else { return };
+        let longest = self.1;
+        tokio::spawn(async move {
+            let heard = tokio::time::timeout(longest, connection.ping()).await;
+            if !matches!(heard, Ok(Ok(()))) {
+                drop(connection.detach());
+            }
+        });
     }
 }
 
@@ -53,8 +63,13 @@ struct Moment<'a> {
 }
 
 /// Answers a question at one moment.
-pub(super) async fn answer(pool: &PgPool, place: &str, question: &Question<'_>) -> Result<Answer, StoreError> {
-    let mut lent = Lent(Some(pool.acquire().await.map_err(|error| store_error(place, &error))?));
+pub(super) async fn answer(
+    pool: &PgPool,
+    place: &str,
+    longest: Duration,
+    question: &Question<'_>,
+) -> Result<Answer, StoreError> {
+    let mut lent = Lent(Some(pool.acquire().await.map_err(|error| store_error(place, &error))?), longest);
     let answer = read(lent.0.as_mut().expect("it was lent just now"), place, question).await;
     lent.give_back();
     answer
