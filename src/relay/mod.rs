@@ -66,6 +66,7 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
                 match Term::serve(&options, holder, &mut stop).await {
                     TermEnd::Stopped => break,
                     TermEnd::Harmful(line) => return Err(line),
+                    TermEnd::Late => warn!("relay: the store did not renew the lease in time; beginning again"),
                     TermEnd::Failed(line) => {
                         warn!("relay: {line}; beginning again");
                         options.health.fault(PART, &line);

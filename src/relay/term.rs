@@ -35,6 +35,8 @@ const FAREWELL: Duration = Duration::from_secs(2);
 pub(super) enum TermEnd {
     /// It was told to.
     Stopped,
+    /// The store did not renew the lease in time. Whether it is away, those tell who ask it.
+    Late,
     /// Something failed; a new term may do better.
     Failed(String),
     /// Going on would publish alerts twice or skip some.
@@ -210,7 +212,7 @@ async fn keep_lease(options: &Options, holder: Uuid) -> TermEnd {
             Ok(Ok(true)) => {}
             Ok(Ok(false)) => return TermEnd::Failed("another relay holds the lease".to_owned()),
             Ok(Err(error)) => return error.into(),
-            Err(_) => return TermEnd::Failed("the store did not renew the lease in time".to_owned()),
+            Err(_) => return TermEnd::Late,
         }
     }
 }
