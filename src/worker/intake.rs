@@ -299,10 +299,10 @@ impl Sink for Intake {
             return 0;
         }
         if slot.open.is_empty() {
-            // Whoever has a batch already, and may wait with it for something that takes long, leaves half of them to those
-            // that have none.
+            // Whoever has two batches already, and may wait with them for something that takes long, leaves half of all to
+            // those that have none.
             let left_to_others = self.without.min(self.limits.batches / 2);
-            let others = if slot.watched.shared.in_hand() > 0 { left_to_others } else { 0 };
+            let others = if slot.watched.shared.in_hand() > 1 { left_to_others } else { 0 };
             if self.batches_left() <= others {
                 return 0;
             }
