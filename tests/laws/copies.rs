@@ -6,7 +6,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use headroom::domain::{BillRun, BillRunRow, BillRuns, Date, RunFact, RunStatus};
-use headroom::events::Record;
 use headroom::store::Store as _;
 use headroom::worker::{Batch, Input, Partition};
 use proptest::prop_assert_eq;
@@ -14,7 +13,7 @@ use proptest::test_runner::TestCaseError;
 
 use crate::facts::{Fact, Run};
 use crate::history::{Around, History};
-use crate::json::{self, PRODUCED, Style};
+use crate::json::{self, Style};
 use crate::play;
 use crate::repairs::{View, now};
 use crate::store::Memory;
@@ -107,7 +106,6 @@ pub(crate) fn check(history: &History, every: usize) -> Result<usize> {
     let memory = Arc::new(Memory::default());
     let context = Arc::new(play::context(&told.history, memory.clone()));
     let mut partition = Partition::new(context.clone(), 0, now(memory.take(0)));
-    let produced: jiff::Timestamp = PRODUCED.parse().expect("an instant");
     let (mut read, mut offsets) = (0, [0; 2]);
     let mut plan = told.history.batches.iter().cycle();
     while read < told.history.records.len() {
@@ -121,14 +119,7 @@ pub(crate) fn check(history: &History, every: usize) -> Result<usize> {
             for (at, (fact, style)) in told.history.records.iter().enumerate().take(end).skip(read) {
                 let record = json::record(fact, &format!("record-{at}"), *style);
                 let input = if fact.is_usage() { Input::Usage } else { Input::Assignments };
-                let raw = Record {
-                    partition: 0,
-                    timestamp: Some(produced.as_millisecond()),
-                    key: Some(&record.key),
-                    value: record.value.as_deref(),
-                    headers: record.headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))),
-                };
-                batch.push(input, offsets[input as usize], &raw, &context.rules);
+                play::push(&mut batch, &record, (input, offsets[input as usize]), &context.rules);
                 offsets[input as usize] += 1;
             }
             batches.push(batch);

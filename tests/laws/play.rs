@@ -441,22 +441,26 @@ impl Stage {
     /// Reads records into a batch.
     fn read(&self, history: &History, records: &[usize]) -> Batch {
         let mut batch = Batch::new(0);
-        let produced: jiff::Timestamp = PRODUCED.parse().expect("an instant");
         for at in records {
             let (fact, style) = &history.records[*at];
             let record = json::record(fact, &format!("record-{at}"), *style);
-            let (input, offset) = self.places[*at];
-            let raw = Record {
-                partition: 0,
-                timestamp: Some(produced.as_millisecond()),
-                key: Some(&record.key),
-                value: record.value.as_deref(),
-                headers: record.headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))),
-            };
-            batch.push(input, offset, &raw, &self.context.rules);
+            push(&mut batch, &record, self.places[*at], &self.context.rules);
         }
         batch
     }
+}
+
+/// Takes a record in from its topic and offset.
+pub(crate) fn push(batch: &mut Batch, record: &json::Record, (input, offset): (Input, i64), rules: &Rules) {
+    let produced: jiff::Timestamp = PRODUCED.parse().expect("an instant");
+    let raw = Record {
+        partition: 0,
+        timestamp: Some(produced.as_millisecond()),
+        key: Some(&record.key),
+        value: record.value.as_deref(),
+        headers: record.headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))),
+    };
+    batch.push(input, offset, &raw, rules);
 }
 
 /// What a worker shares, for a history.

@@ -10,7 +10,6 @@ use headroom::domain::{
     BillRun, BillRunRow, Calendar, ChargingType, Date, LastUsage, LineRow, Position, Quantity, RunStatus, packed,
     standing,
 };
-use headroom::events::Record;
 use headroom::store::{LedgerKey, RepairRequest, Snapshot, Store as _};
 use headroom::worker::{Batch, Input, Partition, refold};
 use proptest::collection::vec;
@@ -302,16 +301,8 @@ fn goes_on(history: &History, spoiled: Rows) {
     let mut late = first.clone();
     late.name.id.push_str("-late");
     let record = json::record(&Fact::Usage(late), "late", *style);
-    let produced: jiff::Timestamp = json::PRODUCED.parse().expect("an instant");
-    let raw = Record {
-        partition: 0,
-        timestamp: Some(produced.as_millisecond()),
-        key: Some(&record.key),
-        value: record.value.as_deref(),
-        headers: record.headers.iter().map(|(name, value)| (*name, Some(value.as_bytes()))),
-    };
     let mut batch = Batch::new(0);
-    batch.push(Input::Usage, offset, &raw, &context.rules);
+    play::push(&mut batch, &record, (Input::Usage, offset), &context.rules);
     now(partition.apply(&mut batch));
     while partition.can_catch_up() {
         now(partition.catch_up());
