@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use super::Record;
 use super::fields::{shown, text};
 use super::object::{self, Object, raw_object};
-use super::{Record, json};
 use crate::domain::{Reason, Refusal};
 
 raw_object! {
@@ -12,14 +12,13 @@ raw_object! {
     Structured { specversion = "specversion", id = "id", source = "source", kind = "type", data = "data" }
 }
 
-/// A CloudEvent; its data are JSON still to be read.
+/// A CloudEvent; what its data say is still to be judged.
 #[derive(Debug)]
-pub(super) struct Envelope<'a> {
+pub(super) struct Envelope<'a, D> {
     pub(super) id: Cow<'a, str>,
     pub(super) source: Cow<'a, str>,
     pub(super) kind: Cow<'a, str>,
-    /// An object.
-    pub(super) data: &'a str,
+    pub(super) data: D,
 }
 
 /// How a record carries its event.
@@ -34,8 +33,9 @@ fn unreadable(detail: impl Into<String>) -> Refusal {
 }
 
 /// Finds the event in a record.
-pub(super) fn open<'a, H>(record: &Record<'a, H>) -> Result<Envelope<'a>, Refusal>
+pub(super) fn open<'a, D, H>(record: &Record<'a, H>) -> Result<Envelope<'a, D>, Refusal>
 where
+    D: Object<'a>,
     H: Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
 {
     let value = record.value.ok_or_else(|| unreadable("the record has no value"))?;
@@ -65,15 +65,18 @@ fn mode<'a>(headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> Mode 
     if binary { Mode::Binary } else { Mode::Structured }
 }
 
-fn structured(value: &str) -> Result<Envelope<'_>, Refusal> {
-    let event = Structured::read(value)?;
+fn structured<'a, D: Object<'a>>(value: &'a str) -> Result<Envelope<'a, D>, Refusal> {
+    let (event, data) = object::read_both::<Structured<'_>, D>(value, "data")?;
     judge_version(&attribute(event.specversion, "specversion")?)?;
-    let data = event.data.ok_or_else(|| unreadable("data is missing"))?;
+    let raw = event.data.ok_or_else(|| unreadable("data is missing"))?;
+    if !raw.starts_with('{') {
+        return Err(unreadable(format!("data: {} is no object", shown(raw))));
+    }
     Ok(Envelope {
         id: filled("id", attribute(event.id, "id")?)?,
         source: filled("source", attribute(event.source, "source")?)?,
         kind: attribute(event.kind, "type")?,
-        data: an_object(data)?,
+        data,
     })
 }
 
@@ -83,10 +86,10 @@ fn attribute<'a>(raw: Option<&'a str>, name: &str) -> Result<Cow<'a, str>, Refus
     text(raw).ok_or_else(|| unreadable(format!("{name}: {} is no text", shown(raw))))
 }
 
-fn binary<'a>(
+fn binary<'a, D: Object<'a>>(
     headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     value: &'a str,
-) -> Result<Envelope<'a>, Refusal> {
+) -> Result<Envelope<'a, D>, Refusal> {
     let names = ["ce_specversion", "ce_id", "ce_source", "ce_type"];
     let mut attributes: [Option<&'a str>; 4] = [None; 4];
     for (name, value) in headers {
@@ -103,9 +106,7 @@ fn binary<'a>(
     if data == "null" {
         return Err(unreadable("data is missing"));
     }
-    if !json::is_object(data) {
-        return Err(object::unreadable(data, None));
-    }
+    let data = object::read(data)?;
     Ok(Envelope {
         id: filled("ce_id", Cow::Borrowed(attribute(1)?))?,
         source: filled("ce_source", Cow::Borrowed(attribute(2)?))?,
@@ -126,11 +127,4 @@ fn filled<'a>(name: &str, text: Cow<'a, str>) -> Result<Cow<'a, str>, Refusal> {
         return Err(unreadable(format!("{name} is empty")));
     }
     Ok(text)
-}
-
-fn an_object(data: &str) -> Result<&str, Refusal> {
-    if data.starts_with('{') {
-        return Ok(data);
-    }
-    Err(unreadable(format!("data: {} is no object", shown(data))))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::json;
-use super::object::Object;
+use super::object::{self, Object};
 use crate::domain::{Date, Instant, Quantity, Reason, Refusal};
 
 /// The most of a value that a sentence shows, in characters.
@@ -134,7 +134,7 @@ impl<'a, 'p> Field<'a, 'p> {
 /// A required object within the data; `None` when it is faulty. A field given twice in it makes the record unreadable.
 pub(super) fn object<'a, T: Object<'a>>(field: Field<'a, '_>, faults: &mut Faults) -> Result<Option<T>, Refusal> {
     let Some(raw) = field.required(an_object, "is no object", faults) else { return Ok(None) };
-    T::read(raw).map(Some)
+    object::read(raw).map(Some)
 }
 
 fn an_object(raw: &str) -> Option<&str> {
@@ -152,10 +152,9 @@ pub(super) fn id(raw: &str) -> Option<i64> {
     integer(raw).filter(|id| *id >= 0)
 }
 
-/// A JSON integer.
+/// A JSON integer: of the JSON values just those that Rust reads as one too.
 pub(super) fn integer(raw: &str) -> Option<i64> {
-    let digits = raw.strip_prefix('-').unwrap_or(raw);
-    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| raw.parse().ok()).flatten()
+    raw.parse().ok()
 }
 
 /// A decimal: a JSON number, or a text with a JSON number's grammar.

@@ -9,65 +9,121 @@ use std::ops::ControlFlow;
 /// Calls `take` with the name and the value of each member of an object, in their order, until it breaks. `None` when the
 /// text is no JSON object, and when `take` broke.
 pub(super) fn members<'a>(text: &'a str, mut take: impl FnMut(&str, &'a str) -> ControlFlow<()>) -> Option<()> {
+    whole(text, |name, at| {
+        let end = value_end(text.as_bytes(), at)?;
+        go_on(take(name, &text[at..end]), end)
+    })
+}
+
+/// The same, and on the way calls `take_inner` with the members of the object that the member `inner` is, if it is one: each
+/// byte is looked at once.
+pub(super) fn members_and_inner<'a>(
+    text: &'a str,
+    inner: &str,
+    mut take: impl FnMut(&str, &'a str) -> ControlFlow<()>,
+    mut take_inner: impl FnMut(&str, &'a str) -> ControlFlow<()>,
+) -> Option<()> {
     let bytes = text.as_bytes();
-    let mut at = space(bytes, expect(bytes, space(bytes, 0), b'{')?);
+    whole(text, |name, at| {
+        let end = if name == inner && bytes.get(at) == Some(&b'{') {
+            object_end(text, at, |name, at| {
+                let end = value_end(bytes, at)?;
+                go_on(take_inner(name, &text[at..end]), end)
+            })?
+        } else {
+            value_end(bytes, at)?
+        };
+        go_on(take(name, &text[at..end]), end)
+    })
+}
+
+fn go_on(taken: ControlFlow<()>, end: usize) -> Option<usize> {
+    taken.is_continue().then_some(end)
+}
+
+/// Reads a text that is one object and white space.
+fn whole(text: &str, member: impl FnMut(&str, usize) -> Option<usize>) -> Option<()> {
+    let bytes = text.as_bytes();
+    let end = object_end(text, space(bytes, 0), member)?;
+    (space(bytes, end) == bytes.len()).then_some(())
+}
+
+/// The place behind an object. `member` is given each name and the place of its value, and says where that ends.
+#[inline]
+fn object_end(text: &str, at: usize, mut member: impl FnMut(&str, usize) -> Option<usize>) -> Option<usize> {
+    let bytes = text.as_bytes();
+    let mut at = space(bytes, expect(bytes, at, b'{')?);
     if bytes.get(at) == Some(&b'}') {
-        return ended(bytes, at + 1);
+        return Some(at + 1);
     }
     loop {
         let name = at;
-        let Name { end: name_end, is_plain, value } = member_name(bytes, name)?;
-        let end = value_end(bytes, value)?;
-        let value = &text[value..end];
-        let taken = if is_plain {
-            take(&text[name + 1..name_end - 1], value)
+        let Text { end, is_plain } = text_at(bytes, name)?;
+        let value = value_after_name(bytes, end)?;
+        let end = if is_plain {
+            member(&text[name + 1..end - 1], value)?
         } else {
-            let name: String = serde_json::from_str(&text[name..name_end]).ok()?;
-            take(&name, value)
+            let name: String = serde_json::from_str(&text[name..end]).ok()?;
+            member(&name, value)?
         };
-        if taken.is_break() {
-            return None;
-        }
         at = space(bytes, end);
         match bytes.get(at)? {
             b',' => at = space(bytes, at + 1),
-            b'}' => return ended(bytes, at + 1),
+            b'}' => return Some(at + 1),
             _ => return None,
         }
     }
 }
 
-/// Whether a text is a JSON object.
-pub(super) fn is_object(text: &str) -> bool {
-    members(text, |_, _| ControlFlow::Continue(())).is_some()
-}
-
 /// Whether nothing in a JSON text (its quotes included) is escaped.
 pub(super) fn is_plain(text: &str) -> bool {
-    special(text.as_bytes(), 1) + 1 == text.len()
+    let bytes = text.as_bytes();
+    let (chunks, rest) = bytes.as_chunks::<8>();
+    let escapes = |chunk: &[u8; 8]| {
+        let word = u64::from_le_bytes(*chunk) ^ eight(b'\\');
+        word.wrapping_sub(eight(1)) & !word & eight(0x80) != 0
+    };
+    match bytes.last_chunk() {
+        // The last eight, for as many as are left.
+        Some(last) => !chunks.iter().any(escapes) && !escapes(last),
+        None => !rest.contains(&b'\\'),
+    }
 }
 
-/// A member's name, read.
-struct Name {
-    /// The place behind it.
-    end: usize,
-    /// Whether nothing in it is escaped.
-    is_plain: bool,
-    /// The place of the value.
-    value: usize,
+/// The place of a member's value, from the place behind its name.
+fn value_after_name(bytes: &[u8], at: usize) -> Option<usize> {
+    Some(space(bytes, expect(bytes, space(bytes, at), b':')?))
 }
 
-/// Reads a name and the colon behind it.
-fn member_name(bytes: &[u8], at: usize) -> Option<Name> {
-    let first = special(bytes, expect(bytes, at, b'"')?);
-    let is_plain = bytes.get(first) == Some(&b'"');
-    let end = if is_plain { first + 1 } else { string_end(bytes, at)? };
-    let value = space(bytes, expect(bytes, space(bytes, end), b':')?);
-    Some(Name { end, is_plain, value })
+/// The place of a member's value, from the place of its name.
+fn member_value(bytes: &[u8], at: usize) -> Option<usize> {
+    value_after_name(bytes, text_at(bytes, at)?.end)
 }
 
 /// The place behind a value.
-fn value_end(bytes: &[u8], mut at: usize) -> Option<usize> {
+#[inline]
+fn value_end(bytes: &[u8], at: usize) -> Option<usize> {
+    match bytes.get(at)? {
+        b'{' | b'[' => nested_end(bytes, at),
+        _ => scalar_end(bytes, at),
+    }
+}
+
+/// The place behind a value that is neither object nor array.
+#[inline]
+fn scalar_end(bytes: &[u8], at: usize) -> Option<usize> {
+    match bytes.get(at)? {
+        b'"' => text_at(bytes, at).map(|text| text.end),
+        b't' => literal_end(bytes, at, b"true"),
+        b'f' => literal_end(bytes, at, b"false"),
+        b'n' => literal_end(bytes, at, b"null"),
+        _ => number_end(bytes, at),
+    }
+}
+
+/// The place behind an object or array, whatever it holds.
+#[inline(never)]
+fn nested_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     let mut open = Nesting::default();
     loop {
         at = match bytes.get(at)? {
@@ -78,22 +134,18 @@ fn value_end(bytes: &[u8], mut at: usize) -> Option<usize> {
                     inside + 1
                 } else {
                     open.push(is_object);
-                    at = if is_object { member_name(bytes, inside)?.value } else { inside };
+                    at = if is_object { member_value(bytes, inside)? } else { inside };
                     continue;
                 }
             }
-            b'"' => string_end(bytes, at)?,
-            b't' => literal_end(bytes, at, b"true")?,
-            b'f' => literal_end(bytes, at, b"false")?,
-            b'n' => literal_end(bytes, at, b"null")?,
-            _ => number_end(bytes, at)?,
+            _ => scalar_end(bytes, at)?,
         };
         loop {
             let Some(is_object) = open.last() else { return Some(at) };
             at = space(bytes, at);
             match (bytes.get(at)?, is_object) {
                 (b',', true) => {
-                    at = member_name(bytes, space(bytes, at + 1))?.value;
+                    at = member_value(bytes, space(bytes, at + 1))?;
                     break;
                 }
                 (b',', false) => {
@@ -142,11 +194,27 @@ impl Nesting {
     }
 }
 
-/// The place behind a string.
-fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
-    let mut at = expect(bytes, at, b'"')?;
+/// A text within quotes, read.
+struct Text {
+    /// The place behind it.
+    end: usize,
+    /// Whether nothing in it is escaped.
+    is_plain: bool,
+}
+
+/// Reads a text.
+#[inline]
+fn text_at(bytes: &[u8], at: usize) -> Option<Text> {
+    let first = special(bytes, expect(bytes, at, b'"')?);
+    if bytes.get(first) == Some(&b'"') {
+        return Some(Text { end: first + 1, is_plain: true });
+    }
+    Some(Text { end: escaped_end(bytes, first)?, is_plain: false })
+}
+
+/// The place behind a text, from the first place on that needs a look.
+fn escaped_end(bytes: &[u8], mut at: usize) -> Option<usize> {
     loop {
-        at = special(bytes, at);
         match bytes.get(at)? {
             b'"' => return Some(at + 1),
             b'\\' => match bytes.get(at + 1)? {
@@ -163,6 +231,7 @@ fn string_end(bytes: &[u8], at: usize) -> Option<usize> {
             // A control character.
             _ => return None,
         }
+        at = special(bytes, at);
     }
 }
 
@@ -172,20 +241,24 @@ const fn eight(byte: u8) -> u64 {
 }
 
 /// The first place from `at` on of a quote, a backslash or a control character; the end when there is none.
+#[inline]
 fn special(bytes: &[u8], mut at: usize) -> usize {
-    // The high bit of each byte that is less than `limit`, of which the lowest one is always right: a borrow reaches only
-    // the bytes above it.
-    let below = |word: u64, limit: u8| word.wrapping_sub(eight(limit)) & !word & eight(0x80);
-    while let Some(chunk) = bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
+    let mut rest = bytes.get(at..).unwrap_or_default();
+    while let Some((chunk, after)) = rest.split_first_chunk::<8>() {
         let word = u64::from_le_bytes(*chunk);
-        let found = below(word, b' ') | below(word ^ eight(b'"'), 1) | below(word ^ eight(b'\\'), 1);
+        // A byte's high bit comes up where taking away the limit borrows. The lowest one is always right: a borrow
+        // reaches only the bytes above it.
+        let control = word.wrapping_sub(eight(b' '));
+        let quote = (word ^ eight(b'"')).wrapping_sub(eight(1));
+        let backslash = (word ^ eight(b'\\')).wrapping_sub(eight(1));
+        let found = (control | quote | backslash) & !word & eight(0x80);
         if found != 0 {
             return at + found.trailing_zeros() as usize / 8;
         }
         at += 8;
+        rest = after;
     }
     let is_special = |byte: &u8| *byte < b' ' || matches!(byte, b'"' | b'\\');
-    let rest = bytes.get(at..).unwrap_or_default();
     at + rest.iter().position(is_special).unwrap_or(rest.len())
 }
 
@@ -227,8 +300,12 @@ fn literal_end(bytes: &[u8], at: usize, literal: &[u8]) -> Option<usize> {
 }
 
 /// The first place from `at` on that is no white space.
+#[inline]
 fn space(bytes: &[u8], mut at: usize) -> usize {
-    while let Some(b' ' | b'\n' | b'\t' | b'\r') = bytes.get(at) {
+    while let Some(byte) = bytes.get(at)
+        && *byte <= b' '
+        && matches!(byte, b' ' | b'\n' | b'\t' | b'\r')
+    {
         at += 1;
     }
     at
@@ -239,22 +316,34 @@ fn expect(bytes: &[u8], at: usize, byte: u8) -> Option<usize> {
     (bytes.get(at) == Some(&byte)).then_some(at + 1)
 }
 
-/// Whether nothing but white space follows.
-fn ended(bytes: &[u8], at: usize) -> Option<()> {
-    (space(bytes, at) == bytes.len()).then_some(())
-}
-
 #[cfg(test)]
-mod tests {
+pub(in crate::events) mod tests {
     use super::*;
 
-    fn read(text: &str) -> Option<Vec<(String, &str)>> {
+    type Members<'a> = Vec<(String, &'a str)>;
+
+    /// The members of an object.
+    pub(in crate::events) fn read(text: &str) -> Option<Members<'_>> {
         let mut found = Vec::new();
-        members(text, |name, value| {
-            found.push((name.to_owned(), value));
-            ControlFlow::Continue(())
-        })?;
+        members(text, |name, value| push(&mut found, name, value))?;
         Some(found)
+    }
+
+    /// The members of an object, and those of the objects that are called `data` in it.
+    pub(in crate::events) fn read_both(text: &str) -> Option<(Members<'_>, Members<'_>)> {
+        let (mut outer, mut inner) = (Vec::new(), Vec::new());
+        members_and_inner(
+            text,
+            "data",
+            |name, value| push(&mut outer, name, value),
+            |name, value| push(&mut inner, name, value),
+        )?;
+        Some((outer, inner))
+    }
+
+    fn push<'a>(found: &mut Members<'a>, name: &str, value: &'a str) -> ControlFlow<()> {
+        found.push((name.to_owned(), value));
+        ControlFlow::Continue(())
     }
 
     #[test]
@@ -264,6 +353,23 @@ mod tests {
         let found: Vec<_> = found.iter().map(|(name, value)| (name.as_str(), *value)).collect();
         assert_eq!(found, [("a", "1.5e-3"), ("bc", "[{\"x\":[]},\"}\\\"\"]"), ("", "{ }"), ("a", "null")]);
         assert_eq!(read("{}"), Some(Vec::new()));
+    }
+
+    #[test]
+    fn the_members_of_an_inner_object_are_read_with_the_rest() {
+        for (text, data) in [
+            ("{\"a\":{\"b\":1},\"data\":{\"b\": [2] , \"data\":{\"c\":3}} }", "{\"b\":[2],\"data\":{\"c\":3}}"),
+            ("{\"d\\u0061ta\":{\"b\":1}}", "{\"b\":1}"),
+            ("{\"data\":[{\"b\":1}]}", "{}"),
+            ("{\"a\":{\"data\":{\"b\":1}}}", "{}"),
+            ("{}", "{}"),
+        ] {
+            let both = read(text).zip(read(data));
+            assert!(both.is_some(), "{text}");
+            assert_eq!(read_both(text), both, "{text}");
+        }
+        assert_eq!(read_both("{\"data\":{\"a\":1,}}"), None);
+        assert_eq!(read_both("{\"data\":{\"a\":1}"), None);
     }
 
     #[test]

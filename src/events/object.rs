@@ -2,15 +2,46 @@
 //!
 //! Only objects are read (a JSON array is not taken for one), a field given twice is an error, and null is absent.
 
+use std::ops::ControlFlow;
+
 use serde::de::IgnoredAny;
 
 use super::fields::shown;
+use super::json;
 use crate::domain::{Reason, Refusal};
 
-/// What is read from the text of an object.
+/// What is read from the members of an object.
 pub(super) trait Object<'a>: Default {
-    /// Reads it; the text is unreadable when it is no JSON object or gives a field twice.
-    fn read(text: &'a str) -> Result<Self, Refusal>;
+    /// Takes a member. Breaks with its name when it is one of the fields and was taken before.
+    fn take(&mut self, name: &str, value: &'a str) -> ControlFlow<&'static str>;
+
+    /// Takes fields that are null for absent.
+    fn drop_nulls(&mut self);
+}
+
+/// Reads an object; the text is unreadable when it is no JSON object or gives a field twice.
+pub(super) fn read<'a, T: Object<'a>>(text: &'a str) -> Result<T, Refusal> {
+    let (mut object, mut twice) = (T::default(), None);
+    let read = json::members(text, |name, value| object.take(name, value).map_break(|field| twice = Some(field)));
+    read.ok_or_else(|| unreadable(text, twice))?;
+    object.drop_nulls();
+    Ok(object)
+}
+
+/// Reads an object, and the one that its member `name` is, if it is one.
+pub(super) fn read_both<'a, T: Object<'a>, U: Object<'a>>(text: &'a str, name: &str) -> Result<(T, U), Refusal> {
+    let (mut outer, mut inner) = (T::default(), U::default());
+    let (mut twice, mut inner_twice) = (None, None);
+    let read = json::members_and_inner(
+        text,
+        name,
+        |name, value| outer.take(name, value).map_break(|field| twice = Some(field)),
+        |name, value| inner.take(name, value).map_break(|field| inner_twice = Some(field)),
+    );
+    read.ok_or_else(|| unreadable(text, twice.or(inner_twice)))?;
+    outer.drop_nulls();
+    inner.drop_nulls();
+    Ok((outer, inner))
 }
 
 /// Makes a struct of raw JSON values that is read from an object by its wire names.
@@ -23,25 +54,20 @@ macro_rules! raw_object {
         }
 
         impl<'a> $crate::events::object::Object<'a> for $name<'a> {
-            fn read(text: &'a str) -> Result<$name<'a>, $crate::domain::Refusal> {
-                let mut object = $name::default();
-                let mut twice = None;
-                let read = $crate::events::json::members(text, |name, value| {
-                    let (field, wire) = match name {
-                        $($wire => (&mut object.$field, $wire),)*
-                        _ => return ::std::ops::ControlFlow::Continue(()),
-                    };
-                    if field.replace(value).is_none() {
-                        return ::std::ops::ControlFlow::Continue(());
-                    }
-                    twice = Some(wire);
-                    ::std::ops::ControlFlow::Break(())
-                });
-                if read.is_none() {
-                    return Err($crate::events::object::unreadable(text, twice));
+            #[inline]
+            fn take(&mut self, name: &str, value: &'a str) -> ::std::ops::ControlFlow<&'static str> {
+                let (field, wire) = match name {
+                    $($wire => (&mut self.$field, $wire),)*
+                    _ => return ::std::ops::ControlFlow::Continue(()),
+                };
+                if field.replace(value).is_some() {
+                    return ::std::ops::ControlFlow::Break(wire);
                 }
-                $(object.$field = object.$field.filter(|value| *value != "null");)*
-                Ok(object)
+                ::std::ops::ControlFlow::Continue(())
+            }
+
+            fn drop_nulls(&mut self) {
+                $(self.$field = self.$field.filter(|value| *value != "null");)*
             }
         }
     };

@@ -18,10 +18,13 @@ const RUN_DAYS: i32 = 400;
 const ROLLOVER_PERIODS: i64 = 120;
 
 raw_object! {
-    AssignmentData {
-        version = "version", id = "assignmentId", level = "assignmentLevel", customer = "customerId",
-        site = "siteId", upi = "usageProductInventoryId", start = "startDate", end = "endDate", plan = "plan",
-        thresholds = "thresholds",
+    /// What data say, of any type.
+    Data {
+        version = "version", customer = "customerId", site = "siteId", upi = "usageProductInventoryId",
+        product = "usageProductId", assignment = "assignmentId", level = "assignmentLevel", start = "startDate",
+        end = "endDate", plan = "plan", thresholds = "thresholds", cycle = "billingCycleId", owner = "contractOwnerId",
+        bill_run = "billRunId", period_start = "periodStartDate", period_end = "periodEndDate",
+        usage_from = "usageFromDate", usage_until = "usageUntilDate", status = "status",
     }
 }
 
@@ -49,40 +52,21 @@ raw_object! {
     ThresholdData { remaining_percent = "remainingPercent", remaining = "remaining" }
 }
 
-raw_object! {
-    InventoryData {
-        version = "version", upi = "usageProductInventoryId", site = "siteId", customer = "customerId",
-        product = "usageProductId",
-    }
-}
-
-raw_object! {
-    CustomerData {
-        version = "version", customer = "customerId", cycle = "billingCycleId", owner = "contractOwnerId",
-    }
-}
-
-raw_object! {
-    BillRunData {
-        version = "version", id = "billRunId", cycle = "billingCycleId", period_start = "periodStartDate",
-        period_end = "periodEndDate", usage_from = "usageFromDate", usage_until = "usageUntilDate", status = "status",
-    }
-}
-
 /// Reads a record of assignment-events.
 pub fn decode<'a, H>(record: &Record<'a, H>, rules: &Rules) -> Result<AssignmentFact, Refusal>
 where
     H: Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
 {
-    let envelope = envelope::open(record)?;
+    let envelope: Envelope<'_, Data<'_>> = envelope::open(record)?;
+    let data = &envelope.data;
     let mut faults = Faults::default();
     let (fact, key_field, key) = match &*envelope.kind {
-        "assignment.changed" => of_customer(assignment(&envelope, &mut faults)?),
-        "assignment.removed" => of_customer(removed(&envelope, &mut faults)?),
-        "inventory.changed" => of_customer(inventory(&envelope, &mut faults)?),
-        "customer.changed" => of_customer(customer(&envelope, &mut faults)?),
+        "assignment.changed" => of_customer(assignment(data, &mut faults)?),
+        "assignment.removed" => of_customer(removed(data, &mut faults)?),
+        "inventory.changed" => of_customer(inventory(data, &mut faults)?),
+        "customer.changed" => of_customer(customer(data, &mut faults)?),
         "bill-run.changed" => {
-            let (version, run) = bill_run(&envelope, &mut faults)?;
+            let (version, run) = bill_run(data, &mut faults)?;
             (AssignmentFact::BillRun { version, run }, "billRunId", run.id)
         }
         kind => {
@@ -115,10 +99,9 @@ fn level(raw: Option<&str>, faults: &mut Faults) -> Option<Level> {
     top(raw, "assignmentLevel").required(read, "is none of CUSTOMER, SITE, INVENTORY", faults)
 }
 
-fn assignment(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
-    let data = AssignmentData::read(envelope.data)?;
+fn assignment(data: &Data<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
     let version = version(data.version, faults);
-    let id = top(data.id, "assignmentId").id(faults);
+    let id = top(data.assignment, "assignmentId").id(faults);
     let level = level(data.level, faults);
     let customer = top(data.customer, "customerId").id(faults);
     let scope = match level {
@@ -274,17 +257,15 @@ fn thresholds(raw: Option<&str>, faults: &mut Faults) -> Result<Option<Vec<Thres
     Ok(Some(thresholds))
 }
 
-fn removed(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
-    let data = AssignmentData::read(envelope.data)?;
+fn removed(data: &Data<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
     let version = version(data.version, faults);
-    let id = top(data.id, "assignmentId").id(faults);
+    let id = top(data.assignment, "assignmentId").id(faults);
     let level = level(data.level, faults).unwrap_or(Level::Customer);
     let customer = top(data.customer, "customerId").id(faults);
     Ok((customer, version, Reference::AssignmentRemoved(AssignmentKey { level, id })))
 }
 
-fn inventory(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
-    let data = InventoryData::read(envelope.data)?;
+fn inventory(data: &Data<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
     let version = version(data.version, faults);
     let upi = top(data.upi, "usageProductInventoryId").id(faults);
     let site = top(data.site, "siteId").id(faults);
@@ -293,8 +274,7 @@ fn inventory(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer,
     Ok((customer, version, Reference::Inventory(Inventory { upi, site, product })))
 }
 
-fn customer(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
-    let data = CustomerData::read(envelope.data)?;
+fn customer(data: &Data<'_>, faults: &mut Faults) -> Result<OfCustomer, Refusal> {
     let version = version(data.version, faults);
     let customer = top(data.customer, "customerId").id(faults);
     let billing_cycle = top(data.cycle, "billingCycleId").id(faults);
@@ -302,10 +282,9 @@ fn customer(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<OfCustomer, 
     Ok((customer, version, Reference::Customer(CustomerFact { billing_cycle, contract_owner })))
 }
 
-fn bill_run(envelope: &Envelope<'_>, faults: &mut Faults) -> Result<(i64, BillRun), Refusal> {
-    let data = BillRunData::read(envelope.data)?;
+fn bill_run(data: &Data<'_>, faults: &mut Faults) -> Result<(i64, BillRun), Refusal> {
     let version = version(data.version, faults);
-    let id = top(data.id, "billRunId").id(faults);
+    let id = top(data.bill_run, "billRunId").id(faults);
     let billing_cycle = top(data.cycle, "billingCycleId").id(faults);
     let never = Date::from_days(0);
     let period_start = top(data.period_start, "periodStartDate").date(faults);

@@ -5,26 +5,25 @@ use std::time::Duration;
 
 use super::envelope::{self, Envelope};
 use super::fields::{Faults, Field, object, shown, text};
-use super::object::{Object, raw_object};
+use super::object::raw_object;
 use super::{Record, Reversal, Rules, UsageFact};
 use crate::domain::{ChargingType, EventKey, Instant, Position, Quantity, Reason, Refusal, Usage};
 
 raw_object! {
-    RecordedData {
+    /// What data say, of either type.
+    Data {
         customer = "customerId", site = "siteId", upi = "usageProductInventoryId", product = "usageProductId",
         start = "startTime", charging_type = "chargingType", quantity = "quantity", price = "price",
         timeband = "timeband", charge_group = "chargeGroupId", charge_group_category = "chargeGroupCategoryId",
-        destination = "destination",
+        destination = "destination", reverses = "reverses",
     }
-}
-
-raw_object! {
-    ReversedData { customer = "customerId", reverses = "reverses" }
 }
 
 raw_object! {
     Reverses { source = "source", id = "id", start = "startTime" }
 }
+
+type Opened<'a> = Envelope<'a, Data<'a>>;
 
 /// `usage.recorded`, read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -72,7 +71,7 @@ pub fn decode<'a, H>(record: &Record<'a, H>, rules: &Rules) -> Result<UsageFact<
 where
     H: Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
 {
-    let envelope = envelope::open(record)?;
+    let envelope: Opened<'_> = envelope::open(record)?;
     match &*envelope.kind {
         "usage.recorded" => recorded(record, envelope, rules).map(UsageFact::Recorded),
         "usage.reversed" => reversed(record, &envelope, rules).map(UsageFact::Reversed),
@@ -83,8 +82,8 @@ where
     }
 }
 
-fn recorded<'a, H>(record: &Record<'a, H>, envelope: Envelope<'a>, rules: &Rules) -> Result<Recorded<'a>, Refusal> {
-    let data = RecordedData::read(envelope.data)?;
+fn recorded<'a, H>(record: &Record<'a, H>, envelope: Opened<'a>, rules: &Rules) -> Result<Recorded<'a>, Refusal> {
+    let data = &envelope.data;
     let mut faults = Faults::default();
     let field = |raw, name| Field::new(raw, "", name);
     let customer = field(data.customer, "customerId").id(&mut faults);
@@ -120,8 +119,8 @@ fn recorded<'a, H>(record: &Record<'a, H>, envelope: Envelope<'a>, rules: &Rules
     })
 }
 
-fn reversed<'a, H>(record: &Record<'a, H>, envelope: &Envelope<'a>, rules: &Rules) -> Result<Reversal<'a>, Refusal> {
-    let data = ReversedData::read(envelope.data)?;
+fn reversed<'a, H>(record: &Record<'a, H>, envelope: &Opened<'a>, rules: &Rules) -> Result<Reversal<'a>, Refusal> {
+    let data = &envelope.data;
     let mut faults = Faults::default();
     let customer = Field::new(data.customer, "", "customerId").id(&mut faults);
     let (mut source, mut id, mut start) = (Cow::default(), Cow::default(), Instant::from_micros(0));
