@@ -208,6 +208,7 @@ impl Service {
                     partitioner: config.kafka.partitioner,
                     alerts_partitions: checked.alerts_partitions,
                     raised,
+                    worker_beside: working,
                     batch: size(config.alerts.batch.get()),
                     health,
                 };

@@ -25,6 +25,8 @@ use term::{Term, TermEnd};
 const LEASE: u32 = 3;
 /// How long a waiting relay waits before it asks again, and one whose term ended before it begins anew.
 const PAUSE: Duration = Duration::from_millis(500);
+/// How often a log line says what it waits for.
+const SAY: Duration = Duration::from_secs(10);
 
 /// Its name in health.
 const PART: &str = "relay";
@@ -43,6 +45,9 @@ pub struct Options {
     pub alerts_partitions: i32,
     /// Told by a worker in the same process when it raised alerts.
     pub raised: Arc<Notify>,
+    /// Whether a worker runs in the same process. While the topic holds alerts that the store has yet to raise, it waits
+    /// for that worker; else it ends.
+    pub worker_beside: bool,
     /// The most alerts of one transaction of Kafka.
     pub batch: usize,
     /// Where it says how it is.
@@ -54,6 +59,7 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
     let holder = Uuid::new_v4();
     let options = Arc::new(options);
     let began = Instant::now();
+    let mut said: Option<Instant> = None;
     while !*stop.borrow() {
         // A store that hangs must not keep it from ending.
         let leased = tokio::select! {
@@ -66,6 +72,14 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
                 match Term::serve(&options, holder, &mut stop).await {
                     TermEnd::Stopped => break,
                     TermEnd::Harmful(line) => return Err(line),
+                    TermEnd::Ahead(line) if !options.worker_beside => return Err(line),
+                    TermEnd::Ahead(line) => {
+                        options.health.fault(PART, &line);
+                        if said.is_none_or(|said| said.elapsed() >= SAY) {
+                            warn!("{line}; waiting until the workers have raised them again");
+                            said = Some(Instant::now());
+                        }
+                    }
                     TermEnd::Late => warn!("relay: the store did not renew the lease in time; beginning again"),
                     TermEnd::Failed(line) => {
                         warn!("relay: {line}; beginning again");

@@ -39,6 +39,8 @@ pub(super) enum TermEnd {
     Late,
     /// Something failed; a new term may do better.
     Failed(String),
+    /// The topic holds alerts that the store has yet to raise.
+    Ahead(String),
     /// Going on would publish alerts twice or skip some.
     Harmful(String),
 }
@@ -247,7 +249,7 @@ async fn begin(options: &Arc<Options>) -> Result<Term<'_>, TermEnd> {
     for last in options.store.outbox_numbers().await? {
         let on_topic = published.get(&last.partition).copied().unwrap_or(0);
         if on_topic > last.value {
-            return Err(TermEnd::Harmful(format!(
+            return Err(TermEnd::Ahead(format!(
                 "relay: {} holds alert {on_topic} of partition {}, but the store's last is {}: the store is older than \
                  the topic; restore a later copy of it",
                 options.stream.alerts_topic, last.partition, last.value

@@ -98,7 +98,7 @@ struct Member<'a, S> {
     turns: Turns,
     // Queues hold the consumer, so they go before it.
     consumer: Arc<BaseConsumer<Group>>,
-    /// Whether to join again, since a position was not there and the brokers did not say what is.
+    /// Whether to join again: a position was not there and the brokers did not say what is, or records cannot be read.
     astray: bool,
     away: bool,
     probed: Instant,
@@ -304,6 +304,17 @@ impl<'a, S: Sink> Member<'a, S> {
                             tracing::warn!("{error}; {gap}; joining the group again");
                             self.astray = true;
                         }
+                        break;
+                    }
+                    Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) => {
+                        // librdkafka goes on behind them, and nothing says that they were passed over.
+                        let topic = self.options.topic(queue.input);
+                        let (partition, next) = (queue.partition, queue.next);
+                        let why =
+                            format!("topic {topic}, partition {partition}: records after offset {next} are damaged");
+                        tracing::error!("{why} ({error}); joining the group again to read them anew");
+                        self.notices.broker_away(&why);
+                        (self.away, self.astray) = (true, true);
                         break;
                     }
                     Some(Err(error)) => {

@@ -46,7 +46,8 @@ impl Control {
         *self.0.thread.lock().unwrap_or_else(PoisonError::into_inner) = Some(thread::current());
     }
 
-    pub(super) fn stopping(&self) -> bool {
+    /// Whether it is to end.
+    pub fn stopping(&self) -> bool {
         self.0.stop.load(Ordering::Acquire)
     }
 

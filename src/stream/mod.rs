@@ -24,7 +24,7 @@ mod watchdog;
 
 pub use consumer::consume;
 pub use control::Control;
-pub use ends::Ends;
+pub use ends::{Ends, Told};
 pub use gap::Gap;
 pub use options::{FetchAhead, Options};
 pub use probe::Probe;

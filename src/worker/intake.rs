@@ -32,6 +32,8 @@ use crate::telemetry::metrics::PARTITIONS;
 
 /// How long the store may take to give a partition. The group waits for the first one that it does not give, no longer.
 const TAKE: Duration = Duration::from_secs(10);
+/// How often it looks meanwhile whether it is to end.
+const LOOK: Duration = Duration::from_millis(100);
 /// How long tasks may take to finish what they have in hand when their partitions are taken away.
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long it is no news that the group has given no partitions.
@@ -153,11 +155,24 @@ impl Intake {
 
     /// Takes a partition pair from the store and starts its task.
     fn start(&mut self, partition: i32) -> Result<Start, String> {
-        let taking = async { tokio::time::timeout(TAKE, self.context.store.take(partition)).await };
-        let taken = self.runtime.block_on(taking).map_err(|_| format!("the store did not answer within {TAKE:?}"));
-        let taken = taken
-            .and_then(|taken| taken.map_err(|error| error.to_string()))
-            .map_err(|why| format!("partition {partition} cannot be taken: {why}"))?;
+        let control = &self.tools.control;
+        let told_to_end = async {
+            while !control.stopping() {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        let taking = async {
+            tokio::select! {
+                biased;
+                () = told_to_end => Err("the worker was told to end".to_owned()),
+                taken = tokio::time::timeout(TAKE, self.context.store.take(partition)) => match taken {
+                    Ok(taken) => taken.map_err(|error| error.to_string()),
+                    Err(_) => Err(format!("the store did not answer within {TAKE:?}")),
+                },
+            }
+        };
+        let taken = self.runtime.block_on(taking);
+        let taken = taken.map_err(|why| format!("partition {partition} cannot be taken: {why}"))?;
         let Offsets { usage, assignments } = taken.read_from();
         let rested = self.resting.remove(&partition).and_then(|mut rested| rested.resume(&taken).then_some(rested));
         let kept = if rested.is_some() { ", with the accounts in memory" } else { "" };
@@ -193,7 +208,7 @@ impl Intake {
         }
         let partition = shared.partition;
         let held = TopicEnds::new(&self.stream)
-            .and_then(|ends| Ok((ends.begins(&[partition])?, ends.of(&[partition])?)))
+            .and_then(|ends| Ok((ends.begins(&[partition])?.all()?, ends.of(&[partition])?.all()?)))
             .inspect_err(|error| warn!("partition {partition}: what its topics hold is not known now: {error}"))
             .ok();
         let held = held.as_ref().and_then(|(begins, ends)| Some((begins.first()?, ends.first()?)));
@@ -219,7 +234,12 @@ impl Intake {
     /// be folded again when they come. Balances do not depend on it.
     fn facts_first(&mut self, partitions: &[i32]) {
         let ends = match stream::Ends::new(&self.stream).and_then(|ends| ends.of(partitions)) {
-            Ok(ends) => ends,
+            Ok(told) => {
+                if let Some(fault) = told.fault() {
+                    warn!("usage does not wait for reference facts {fault}");
+                }
+                told.starts
+            }
             Err(error) => {
                 warn!("usage does not wait for reference facts: {error}");
                 return;

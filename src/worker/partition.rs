@@ -164,7 +164,11 @@ impl Partition {
     /// Whether `taken` follows one's own last commit, so that what is in memory is still true. Then goes on with its
     /// epoch. With customers behind it is not, since their records are read again.
     pub fn resume(&mut self, taken: &store::Taken) -> bool {
-        let own = taken.epoch == self.epoch + 1 && taken.commits == self.commits && !self.is_behind();
+        let follows = taken.epoch == self.epoch + 1 && taken.commits == self.commits;
+        // A store that lost commits may have come to as many again, by others.
+        let alike =
+            taken.offsets == self.offsets && taken.outbox_number == self.outbox_number && taken.totals == self.totals;
+        let own = follows && alike && !self.is_behind();
         if own {
             self.epoch = taken.epoch;
         }

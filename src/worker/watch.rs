@@ -57,6 +57,7 @@ impl Watch {
         let mut ends: Option<Ends> = None;
         let mut stalls = Stalls::default();
         let mut said: Option<Instant> = None;
+        let leaders = self.health.reporter(names::PARTITIONS);
         let mut period = tokio::time::interval(PERIOD);
         period.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -83,7 +84,14 @@ impl Watch {
             });
             ends = match asking.await {
                 Ok(Ok((ends, found))) => {
-                    let (looks, applied) = self.show(&watched, &found, &runs, asked_at);
+                    match found.fault() {
+                        Some(fault) => {
+                            self.warn(&mut said, &format!("lag is not known where there is none who tells: {fault}"));
+                            leaders.fault(&fault);
+                        }
+                        None => leaders.ok(),
+                    }
+                    let (looks, applied) = self.show(&watched, &found.starts, &runs, asked_at);
                     if on_time {
                         self.note_applied(&applied).await;
                     }
@@ -223,7 +231,7 @@ impl Watch {
                 let runs = known.until.filter(|_| runs_to_come == 0);
                 one.shared.ends.note_seen(facts, runs);
                 applied.push(AppliedUpTo { partition, epoch, all: (lag == 0).then_some(asked_at), facts, runs });
-                looks.push(Look { partition, epoch, committed, steps: one.shared.steps(), lag });
+                looks.push(Look { partition, committed, steps: one.shared.steps(), lag });
                 if lag > 0 && runs_to_come == 0 {
                     one.shared.ends.push(asked_at, Offsets { usage: end.usage, assignments: end.assignments });
                 }

@@ -93,7 +93,7 @@ fn the_end_is_where_a_read_committed_reader_is() {
     let shared = Shared::default();
     let consumer = Consumer::start("one", &options, &shared);
     let ends = Ends::new(&options).unwrap();
-    let usage_end = || ends.of(&[0]).unwrap()[0].usage;
+    let usage_end = || ends.of(&[0]).unwrap().starts[0].usage;
 
     // Three records, then two of an open transaction: the end is before them.
     let open = open_transaction(&options, &options.usage_topic, 0, 2);
@@ -113,7 +113,7 @@ fn the_end_is_where_a_read_committed_reader_is() {
     shared.until("the end moves past the marker", |seen| seen.at_end.get(&(0, Input::Usage)) == Some(&8));
     assert_eq!(shared.lock().records, 4);
     assert_eq!(
-        ends.of(&[3, 0]).unwrap(),
+        ends.of(&[3, 0]).unwrap().all().unwrap(),
         [Start { partition: 3, usage: 0, assignments: 0 }, Start { partition: 0, usage: 8, assignments: 0 }]
     );
     consumer.stop().unwrap();
@@ -146,5 +146,5 @@ fn a_position_that_the_topic_does_not_hold_is_told_and_the_other_partitions_go_o
     delete_records(&options, &topic, 2, 4);
     assert_eq!(gap_of_a_start_at(&options, 3, 5), gap(3, (4, 10)));
     let ends = Ends::new(&options).unwrap();
-    assert_eq!(ends.begins(&[2]).unwrap(), [Start { partition: 2, usage: 4, assignments: 0 }]);
+    assert_eq!(ends.begins(&[2]).unwrap().all().unwrap(), [Start { partition: 2, usage: 4, assignments: 0 }]);
 }

@@ -28,7 +28,7 @@ fn the_demos_broker_takes_the_same_clients() {
             && seen.at_end.get(&(3, Input::Usage)) == Some(&1_000)
     });
     let ends = Ends::new(&options).unwrap();
-    assert_eq!(ends.of(&[3]).unwrap(), [Start { partition: 3, usage: 1_000, assignments: 10 }]);
+    assert_eq!(ends.of(&[3]).unwrap().all().unwrap(), [Start { partition: 3, usage: 1_000, assignments: 10 }]);
 
     let mut producer = AlertsProducer::new(&options, &options.relay_id()).unwrap();
     producer.publish(&[alert(0, 1)]).unwrap();

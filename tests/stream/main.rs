@@ -9,6 +9,7 @@ mod embedded;
 mod group;
 mod headers;
 mod kafka;
+mod leaders;
 mod relay;
 mod sink;
 mod topics;

@@ -47,6 +47,13 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
         let Some(row) = rows.iter().find(|row| row.progress.partition == partition) else {
             return Err(Failure::Use(format!("--partition {partition}: there are {}, from 0 on", rows.len())));
         };
+        let Some((first, _)) = row.held else {
+            let line = format!(
+                "topic {topic}, partition {partition}: it, or the other input's, has no leader, so nobody can tell what it \
+                 holds; try again once it has one"
+            );
+            return Err(Failure::Failed(anyhow!(line)));
+        };
         let (position, noted) = both.position(row, input);
         if !noted && !position.is_real() {
             let next = position.next;
@@ -57,10 +64,10 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
         let progress = &row.progress;
         let (offsets, gaps) = match input {
             Input::Usage => {
-                (Offsets { usage: row.first.usage, ..progress.offsets }, Gaps { usage: false, ..progress.gaps })
+                (Offsets { usage: first.usage, ..progress.offsets }, Gaps { usage: false, ..progress.gaps })
             }
             Input::Assignments => (
-                Offsets { assignments: row.first.assignments, ..progress.offsets },
+                Offsets { assignments: first.assignments, ..progress.offsets },
                 Gaps { assignments: false, ..progress.gaps },
             ),
         };

@@ -10,7 +10,7 @@ use clap::Subcommand;
 use headroom::config::Config;
 use headroom::service::{store_options, stream_options};
 use headroom::store::{self, Offsets, Progress, Store};
-use headroom::stream::{Ends, Gap, Input, Options};
+use headroom::stream::{Ends, Gap, Input, Options, Told};
 
 use super::Failure;
 
@@ -40,10 +40,8 @@ struct Both {
 /// A partition pair as the store and its topics have it.
 struct Row {
     progress: Progress,
-    /// The first offsets that are there.
-    first: Offsets,
-    /// The offsets after the last ones.
-    end: Offsets,
+    /// The first offsets that are there, and those after the last ones; `None` while one of the two has no leader.
+    held: Option<(Offsets, Offsets)>,
 }
 
 impl Both {
@@ -61,9 +59,15 @@ impl Both {
             Ok::<_, headroom::stream::StreamError>((ends.begins(&partitions)?, ends.of(&partitions)?))
         });
         let (firsts, ends) = asked.map_err(anyhow::Error::from)?;
-        let offsets = |start: &headroom::stream::Start| Offsets { usage: start.usage, assignments: start.assignments };
-        let rows = progress.into_iter().zip(firsts.iter().zip(&ends));
-        Ok(rows.map(|(progress, (first, end))| Row { progress, first: offsets(first), end: offsets(end) }).collect())
+        let of = |told: &Told, partition: i32| {
+            let start = told.starts.iter().find(|start| start.partition == partition)?;
+            Some(Offsets { usage: start.usage, assignments: start.assignments })
+        };
+        let row = |progress: Progress| {
+            let partition = progress.partition;
+            Row { progress, held: of(&firsts, partition).zip(of(&ends, partition)) }
+        };
+        Ok(progress.into_iter().map(row).collect())
     }
 
     /// The position of an input, held against what the topic holds; whether the store notes it as a gap.
@@ -77,7 +81,7 @@ impl Both {
             topic: self.options.topic(input).to_owned(),
             partition: row.progress.partition,
             next: of(&row.progress.offsets),
-            held: Some((of(&row.first), of(&row.end))),
+            held: row.held.as_ref().map(|(first, end)| (of(first), of(end))),
         };
         (gap, noted)
     }

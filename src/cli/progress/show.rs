@@ -31,7 +31,7 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
             for input in [Input::Usage, Input::Assignments] {
                 let (position, noted) = both.position(row, input);
                 print(&line(&position))?;
-                if noted || position.is_real() {
+                if noted || (row.held.is_some() && position.is_real()) {
                     print(&format!("  {position}; `{}` lets it go on", position.way_out()))?;
                 }
             }
@@ -42,7 +42,11 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
 
 fn line(position: &Gap) -> String {
     let Gap { topic, partition, next, held, .. } = position;
-    let (first, end) = held.unwrap_or((0, 0));
+    let Some((first, end)) = *held else {
+        return format!(
+            "{topic} {partition}: next {next}; what it holds nobody can tell: it or its twin has no leader"
+        );
+    };
     let waiting = (end - (*next).max(first)).max(0);
     format!("{topic} {partition}: next {next}, first {first}, end {end}, waiting {waiting}")
 }
