@@ -77,7 +77,8 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
             (None, Some(partition)) => partition..partition + 1,
             (None, None) => 0..settled.partitions,
         };
-        let mut rebuild = Rebuild { config, store, store_id: deployment.store_id, settled, dry_run, differ: 0 };
+        let mut rebuild =
+            Rebuild { config, store, store_id: deployment.store_id, settled, dry_run, differ: 0, left_out: 0 };
         for partition in partitions {
             rebuild.partition(partition, what.customer).await?;
         }
@@ -94,6 +95,8 @@ struct Rebuild {
     dry_run: bool,
     /// How many customers or control totals differed.
     differ: usize,
+    /// How many customers were not compared.
+    left_out: usize,
 }
 
 impl Rebuild {
@@ -137,6 +140,7 @@ impl Rebuild {
         let differences = refold(snapshot.as_mut(), &calendar, partition, customer).await?;
         drop(snapshot);
         if differences.is_unfinished {
+            self.left_out += 1;
             print(&format!(
                 "customer {customer}: its usage is being folded again by its worker, so it was not compared"
             ))?;
@@ -174,6 +178,9 @@ impl Rebuild {
 
     fn end(self) -> Result<(), Failure> {
         match (self.differ, self.dry_run) {
+            (0, _) if self.left_out > 0 => {
+                Ok(print(&format!("nothing else differs; not compared: {} customers; ask again later", self.left_out))?)
+            }
             (0, _) => Ok(print("nothing differs")?),
             (_, false) => Ok(()),
             (differ, true) => {

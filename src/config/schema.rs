@@ -50,7 +50,7 @@ pub struct Kafka {
     /// How keys give partitions.
     pub partitioner: Partitioner,
     /// How many bytes of records are fetched ahead, over all partitions.
-    pub fetch_bytes: Size,
+    pub fetch_bytes: Size<64>,
     /// How many records are fetched ahead, over all partitions.
     pub fetch_records: Whole<1_000, 100_000_000>,
     /// Handed to librdkafka.
@@ -176,15 +176,15 @@ pub struct Worker {
     /// The most records of one commit.
     pub batch_records: Whole<1, 100_000>,
     /// The most bytes of records of one commit; one record may pass it.
-    pub batch_bytes: Size,
+    pub batch_bytes: Size<1>,
     /// The most batches in memory at a time, over all partitions.
     pub batches: Whole<1, 10_000>,
     /// How much of the accounts is kept at hand, over all partitions.
-    pub cache_bytes: Size,
+    pub cache_bytes: Size<64>,
     /// How long known usage is folded again at a time while the records of other customers wait, in milliseconds.
     pub replay_pause_ms: Whole<1, 60_000>,
     /// The most bytes of records that wait with their customers behind, in each partition.
-    pub behind_bytes: Size,
+    pub behind_bytes: Size<1>,
     /// How long a partition may stand still with something to do, though the store answers, before `/health/live` says so.
     pub stall_after: Span,
     /// Customers whose balances are held against their usage in a second; 0: none.

@@ -106,17 +106,17 @@ impl<'de, const MIN: u32, const MAX: u32> Deserialize<'de> for Whole<MIN, MAX> {
     }
 }
 
-/// A number of bytes, written with its unit: `16MiB`.
+/// A number of bytes from a mebibyte to so many gibibytes, written with its unit: `16MiB`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-pub struct Size(u64);
+pub struct Size<const GIBIBYTES: u64>(u64);
 
 /// The units of a [`Size`], the largest first.
 const SIZE_UNITS: [(&str, u64); 3] = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
 
-impl Size {
+impl<const GIBIBYTES: u64> Size<GIBIBYTES> {
     /// So many mebibytes.
-    pub(super) const fn mebibytes(count: u64) -> Size {
+    pub(super) const fn mebibytes(count: u64) -> Size<GIBIBYTES> {
         Size(count << 20)
     }
 
@@ -125,22 +125,22 @@ impl Size {
         self.0
     }
 
-    fn parse(text: &str) -> Option<Size> {
+    fn parse(text: &str) -> Option<Size<GIBIBYTES>> {
         let (count, unit) = SIZE_UNITS.iter().find_map(|(name, unit)| Some((text.strip_suffix(name)?, *unit)))?;
         let bytes = count.trim().parse::<u64>().ok()?.checked_mul(unit)?;
-        (1 << 20..=1 << 36).contains(&bytes).then_some(Size(bytes))
+        (1 << 20..=GIBIBYTES << 30).contains(&bytes).then_some(Size(bytes))
     }
 }
 
-impl TryFrom<String> for Size {
-    type Error = &'static str;
+impl<const GIBIBYTES: u64> TryFrom<String> for Size<GIBIBYTES> {
+    type Error = String;
 
-    fn try_from(text: String) -> Result<Size, &'static str> {
-        Size::parse(&text).ok_or("wants a size from 1MiB to 64GiB, such as \"16MiB\"")
+    fn try_from(text: String) -> Result<Size<GIBIBYTES>, String> {
+        Size::parse(&text).ok_or_else(|| format!("wants a size from 1MiB to {GIBIBYTES}GiB, such as \"16MiB\""))
     }
 }
 
-impl Serialize for Size {
+impl<const GIBIBYTES: u64> Serialize for Size<GIBIBYTES> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let unit = SIZE_UNITS.iter().find(|(_, unit)| self.0.is_multiple_of(*unit));
         let (name, unit) = unit.copied().unwrap_or(("B", 1));

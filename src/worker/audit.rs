@@ -1,12 +1,12 @@
-//! The audit beside the worker's way: at a low rate, customer after customer of the partitions owned here, every balance
+//! The audit beside the worker's way: at a low rate, and in no more than a tenth of the time, customer after customer of the partitions owned here, every balance
 //! is held against a plain fold of its usage. Drift is told and never mended: `headroom rebuild` does that when asked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use metrics::{Counter, counter};
-use tracing::{debug, error};
+use tracing::{error, warn};
 
 use super::intake::{Owned, lock};
 use super::partition::Context;
@@ -15,6 +15,8 @@ use crate::domain::Totals;
 use crate::store::{Snapshot, StoreError};
 use crate::telemetry::metrics as names;
 
+/// How often a log line says that it cannot go on.
+const SAY: Duration = Duration::from_secs(60);
 /// Customers looked for at once.
 const PAGE: usize = 500;
 
@@ -41,13 +43,20 @@ impl Audits {
         }
         let mut pace = tokio::time::interval(Duration::from_secs(1) / per_second);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut said: Option<Instant> = None;
         for turn in 0usize.. {
             pace.tick().await;
+            let begun = Instant::now();
             let partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
             let Some(partition) = partitions.get(turn % partitions.len().max(1)) else { continue };
             if let Err(why) = self.next_of(*partition).await {
-                debug!("the audit waits: {why}");
+                if said.is_none_or(|said| said.elapsed() >= SAY) {
+                    warn!("the audit waits: {why}");
+                    said = Some(Instant::now());
+                }
             }
+            // A customer with much usage takes longer than its turn, and so do the totals of a partition.
+            tokio::time::sleep(begun.elapsed() * 9).await;
         }
     }
 

@@ -104,7 +104,7 @@ pub(crate) enum Damage {
 pub(crate) fn damages() -> impl Strategy<Value = Vec<Damage>> {
     let at = any::<Index>;
     let damage = prop_oneof![
-        (at(), 0..=100i64).prop_map(|(at, hundredths)| Damage::Remaining(at, hundredths)),
+        (at(), 0..=200i64).prop_map(|(at, hundredths)| Damage::Remaining(at, hundredths)),
         at().prop_map(Damage::Allowance),
         at().prop_map(Damage::ByValue),
         at().prop_map(Damage::Unit),
@@ -136,7 +136,8 @@ fn spoil(rows: &mut Rows, damage: &Damage) {
     match damage {
         Damage::Remaining(at, hundredths) => {
             let Some(row) = pick(at).and_then(|key| rows.buckets.get_mut(&key)) else { return };
-            row.remaining = Quantity::from_millionths(row.allowance.millionths() / 100 * hundredths);
+            let remaining = (row.allowance.millionths() / 100).saturating_mul(*hundredths);
+            row.remaining = Quantity::from_millionths(remaining);
         }
         Damage::Allowance(at) => {
             let Some(row) = pick(at).and_then(|key| rows.buckets.get_mut(&key)) else { return };
@@ -239,7 +240,7 @@ impl View {
 /// Plays a history, spoils what is stored, and has it repaired, while the rows of a run are being stored.
 pub(crate) fn repair(history: &History, damages: &[Damage]) -> Result<()> {
     let right = play::play(history, None, |_| Ok(()))?;
-    let mut spoiled = right.clone();
+    let mut spoiled = Rows { is_spoiled: true, ..right.clone() };
     damages.iter().for_each(|damage| spoil(&mut spoiled, damage));
     spoiled.standing.retain(|place, _| place.0 != SPOILED);
     let calendar = Calendar::new(history.zone).expect("a known zone");
@@ -253,7 +254,7 @@ pub(crate) fn repair(history: &History, damages: &[Damage]) -> Result<()> {
         prop_assert!(same || *customer != SPOILED || !drifts.is_empty(), "it was not found");
     }
 
-    let mut worth = right.clone();
+    let mut worth = Rows { is_spoiled: true, ..right.clone() };
     let of_worth = |damage: &&Damage| matches!(damage, Damage::Remaining(..) | Damage::Allowance(_));
     damages.iter().filter(of_worth).for_each(|damage| spoil(&mut worth, damage));
     goes_on(history, worth);
@@ -290,7 +291,8 @@ pub(crate) fn repair(history: &History, damages: &[Damage]) -> Result<()> {
     Ok(())
 }
 
-/// Buckets that are spoiled are found and told, and stop no record: usage that comes late to them panics nowhere.
+/// Buckets that are spoiled are found and told, and stop no record: neither a reversal of what drew from them nor usage
+/// that comes late to them panics anywhere.
 fn goes_on(history: &History, spoiled: Rows) {
     let usage = |fact: &Fact| matches!(fact, Fact::Usage(usage) if usage.customer == SPOILED);
     let Some((Fact::Usage(first), style)) = history.records.iter().find(|(fact, _)| usage(fact)) else { return };
@@ -300,12 +302,15 @@ fn goes_on(history: &History, spoiled: Rows) {
     let mut partition = Partition::new(context.clone(), 0, now(memory.take(0)));
     let mut late = first.clone();
     late.name.id.push_str("-late");
-    let record = json::record(&Fact::Usage(late), "late", *style);
-    let mut batch = Batch::new(0);
-    play::push(&mut batch, &record, (Input::Usage, offset), &context.rules);
-    now(partition.apply(&mut batch));
-    while partition.can_catch_up() {
-        now(partition.catch_up());
+    let reversal = Fact::Reversed(first.customer, first.name.clone());
+    for (at, (fact, id)) in [(reversal, "reversal"), (Fact::Usage(late), "late")].into_iter().enumerate() {
+        let record = json::record(&fact, id, *style);
+        let mut batch = Batch::new(0);
+        play::push(&mut batch, &record, (Input::Usage, offset + at as i64), &context.rules);
+        now(partition.apply(&mut batch));
+        while partition.can_catch_up() {
+            now(partition.catch_up());
+        }
     }
 }
 

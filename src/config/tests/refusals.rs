@@ -14,6 +14,7 @@ fn bad_values_of_the_file_are_one_line() {
     let topic = "wants a topic's name: 1 to 249 letters, digits, dots, underscores and hyphens";
     let listen = "wants an IP address and a port, such as \"127.0.0.1:8080\"";
     let size = "wants a size from 1MiB to 64GiB, such as \"16MiB\"";
+    let held = "wants a size from 1MiB to 1GiB, such as \"16MiB\"";
     let servers = "wants host:port, or several with commas between, such as \"kafka-1:9092,kafka-2:9092\"";
     for (key, value, told) in [
         ("time_zone", "\"Mars/Olympus\"", "wants an IANA time zone, such as \"UTC\" or \"Europe/London\""),
@@ -73,8 +74,9 @@ fn bad_values_of_the_file_are_one_line() {
         ("worker.batch_records", "0", "wants a whole number from 1 to 100000"),
         ("worker.batch_records", "100001", "wants a whole number from 1 to 100000"),
         ("worker.batches", "0", "wants a whole number from 1 to 10000"),
-        ("worker.batch_bytes", "\"16\"", size),
-        ("worker.batch_bytes", "\"1KiB\"", size),
+        ("worker.batch_bytes", "\"16\"", held),
+        ("worker.batch_bytes", "\"1KiB\"", held),
+        ("worker.behind_bytes", "\"2GiB\"", held),
         ("worker.cache_bytes", "\"65GiB\"", size),
         ("worker.cache_bytes", "\"99999999999999999999GiB\"", size),
         ("log.format", "\"xml\"", "wants \"text\" or \"json\""),

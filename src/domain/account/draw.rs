@@ -47,7 +47,7 @@ impl Account {
             let Some(place) = self.slot(draw.slot) else { continue };
             let bucket = &mut self.buckets[place];
             touch(bucket, place, &mut self.touched);
-            let remaining = bucket.row.remaining.millionths() + draw.amount.millionths();
+            let remaining = bucket.row.remaining.millionths().saturating_add(draw.amount.millionths());
             bucket.row.remaining = Quantity::from_millionths(remaining);
             if bucket.row.remaining == bucket.row.allowance {
                 bucket.row.mark = None;

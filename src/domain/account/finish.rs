@@ -43,11 +43,11 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// Adds what is drawn of a bucket, or takes it off.
+    /// Adds what is drawn of a bucket, or takes it off. A row that somebody damaged may have more left than there ever was.
     fn add_drawn(&mut self, row: &BucketRow, sign: i128) {
         let sums = if row.by_value { &mut self.drawn_by_value } else { &mut self.drawn };
-        let drawn = row.allowance.less(row.remaining).millionths();
-        sums[usize::from(row.charging_type.number())] += sign * i128::from(drawn);
+        let drawn = i128::from(row.allowance.millionths()) - i128::from(row.remaining.millionths());
+        sums[usize::from(row.charging_type.number())] += sign * drawn;
     }
 }
 

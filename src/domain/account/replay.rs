@@ -90,17 +90,17 @@ impl Account {
     }
 
     /// Whether a replay that has folded all up to `at`, and all that changed, may end there. `more` says how much more
-    /// each bucket has now than it had at this place before. Where that is something, the bucket must have room at the
-    /// end both ways: then everyone that comes later takes all that it wants of it, as before.
+    /// each bucket has now than it had at this place before. Where that is something, nobody may draw from the bucket any
+    /// more, or it must have room at the end both ways: then everyone that comes later takes all that it wants of it, as
+    /// before.
     pub fn can_end_replay(&self, at: Position, more: &SlotSums) -> bool {
-        let has_room = |slot: i32, more: i64| {
-            let end = self
-                .slot(slot)
-                .and_then(|place| self.buckets[place].before())
-                .map(|before| before.remaining.millionths());
-            end.is_some_and(|end| end > 0 && end.saturating_add(more) > 0)
+        let is_settled = |slot: i32, more: i64| {
+            let Some(bucket) = self.slot(slot).map(|place| &self.buckets[place]) else { return false };
+            let is_past = bucket.window.is_some_and(|window| window.expiry <= at.start);
+            let end = bucket.before().map(|before| before.remaining.millionths());
+            end.is_some_and(|end| is_past || (end > 0 && end.saturating_add(more) > 0))
         };
-        more.iter().all(|(slot, more)| *more == 0 || has_room(*slot, *more)) && self.lines.can_end_replay(at)
+        more.iter().all(|(slot, more)| *more == 0 || is_settled(*slot, *more)) && self.lines.can_end_replay(at)
     }
 
     /// Ends a replay at such a place: what comes later draws as before.

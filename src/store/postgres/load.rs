@@ -321,8 +321,9 @@ fn bucket(row: &PgRow) -> Result<BucketRow, Error> {
         window_start: row.try_get::<Timestamp, _>("window_start")?.0,
         charging_type: numbered(&ChargingType::ALL, row.try_get("charging_type")?, "bucket.charging_type")?,
         by_value: row.try_get("by_value")?,
-        allowance: Quantity::from_millionths(row.try_get("allowance")?),
-        remaining: Quantity::from_millionths(row.try_get("remaining")?),
+        // Less than nothing only somebody else wrote there; the audit tells of it.
+        allowance: Quantity::from_millionths(row.try_get::<i64, _>("allowance")?.max(0)),
+        remaining: Quantity::from_millionths(row.try_get::<i64, _>("remaining")?.max(0)),
         mark,
     })
 }

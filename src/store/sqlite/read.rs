@@ -216,8 +216,9 @@ fn bucket(row: &SqliteRow) -> Result<BucketRow, Error> {
         window_start: instant(row, "window_start")?,
         charging_type: numbered(&ChargingType::ALL, row, "charging_type")?,
         by_value: row.try_get("by_value")?,
-        allowance: Quantity::from_millionths(row.try_get("allowance")?),
-        remaining: Quantity::from_millionths(row.try_get("remaining")?),
+        // Less than nothing only somebody else wrote there; the audit tells of it.
+        allowance: Quantity::from_millionths(row.try_get::<i64, _>("allowance")?.max(0)),
+        remaining: Quantity::from_millionths(row.try_get::<i64, _>("remaining")?.max(0)),
         mark,
     })
 }
