@@ -311,7 +311,7 @@ impl<'a, S: Sink> Member<'a, S> {
                         let topic = self.options.topic(queue.input);
                         let (partition, next) = (queue.partition, queue.next);
                         let why =
-                            format!("topic {topic}, partition {partition}: records after offset {next} are damaged");
+                            format!("topic {topic}, partition {partition}: records from offset {next} on are damaged");
                         tracing::error!("{why} ({error}); joining the group again to read them anew");
                         self.notices.broker_away(&why);
                         (self.away, self.astray) = (true, true);

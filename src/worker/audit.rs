@@ -49,11 +49,11 @@ impl Audits {
             let begun = Instant::now();
             let partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
             let Some(partition) = partitions.get(turn % partitions.len().max(1)) else { continue };
-            if let Err(why) = self.next_of(*partition).await {
-                if said.is_none_or(|said| said.elapsed() >= SAY) {
-                    warn!("the audit waits: {why}");
-                    said = Some(Instant::now());
-                }
+            if let Err(why) = self.next_of(*partition).await
+                && said.is_none_or(|said| said.elapsed() >= SAY)
+            {
+                warn!("the audit waits: {why}");
+                said = Some(Instant::now());
             }
             // A customer with much usage takes longer than its turn, and so do the totals of a partition.
             tokio::time::sleep(begun.elapsed() * 9).await;

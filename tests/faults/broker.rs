@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::net::TcpStream;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -72,6 +73,29 @@ impl Broker {
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.folder);
         self.await_up();
+    }
+
+    /// Flips the last bit of the batch of records that holds an offset, on the disk: once damages it, twice mends it.
+    /// Returns the first offset of the batch.
+    pub(crate) fn flip(&self, topic: &str, partition: i32, offset: i64) -> i64 {
+        let segment = self.folder.join(format!("logs/{topic}-{partition}/{:020}.log", 0));
+        let file = File::options().read(true).write(true).open(segment).unwrap();
+        let mut at = 0;
+        loop {
+            // The first offset, the length of what follows, and in that the last offset, counted from the first.
+            let mut head = [0; 27];
+            file.read_exact_at(&mut head, at).unwrap();
+            let number = |from: usize| i64::from(i32::from_be_bytes(head[from..from + 4].try_into().unwrap()));
+            let first = i64::from_be_bytes(head[..8].try_into().unwrap());
+            let end = at + 12 + u64::try_from(number(8)).unwrap();
+            if first + number(23) >= offset {
+                let mut last = [0];
+                file.read_exact_at(&mut last, end - 1).unwrap();
+                file.write_all_at(&[last[0] ^ 1], end - 1).unwrap();
+                return first;
+            }
+            at = end;
+        }
     }
 
     fn await_up(&self) {

@@ -168,6 +168,14 @@ impl Fleet {
         self.processes[seat].child.is_some()
     }
 
+    /// Whether one of them has said this.
+    pub(crate) fn have_said(&self, words: &str) -> bool {
+        self.processes.iter().any(|process| {
+            let log = fs::read(self.folder.join(format!("{}.log", process.name))).unwrap_or_default();
+            String::from_utf8_lossy(&log).contains(words)
+        })
+    }
+
     fn last_words(&self, seat: Seat) -> String {
         let log = fs::read(self.folder.join(format!("{}.log", self.processes[seat].name))).unwrap_or_default();
         String::from_utf8_lossy(&log).lines().last().unwrap_or_default().to_owned()

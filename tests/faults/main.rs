@@ -25,6 +25,7 @@ mod model;
 mod answers;
 mod broker;
 mod check;
+mod damaged;
 mod database;
 mod dice;
 mod feed;
