@@ -1,5 +1,5 @@
-//! The audit beside the worker's way: at a low rate, and in no more than a tenth of the time, customer after customer of the partitions owned here, every balance
-//! is held against a plain fold of its usage. Drift is told and never mended: `headroom rebuild` does that when asked.
+//! The audit beside the worker's way: at a low rate, and in no more than a tenth of the time, customer after customer of the
+//! partitions owned here, every balance is held against a plain fold of its usage. Drift is told and never mended: `headroom rebuild` does that when asked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -44,11 +44,9 @@ impl Stalls {
             if look.lag == 0 {
                 continue;
             }
-            let stands = |then: &Look| {
-                // Who takes a partition anew counts its steps anew.
-                let moved = then.committed != look.committed || look.steps > then.steps || look.lag < then.lag;
-                !moved
-            };
+            // Who takes a partition anew counts its steps anew.
+            let stands =
+                |then: &Look| then.committed == look.committed && look.steps <= then.steps && look.lag >= then.lag;
             let since = before.filter(|before| stands(&before.look)).map_or(now, |before| before.since);
             stood.insert(look.partition, now.duration_since(since));
             self.0.insert(look.partition, Stand { since, seen: now, look: *look });

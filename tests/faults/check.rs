@@ -2,6 +2,8 @@
 //! expectation is the plain fold of tests/laws over what the feed sent; it knows nothing of faults.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::Path;
 
 use headroom::domain::Quantity;
 use headroom::stream::Options;
@@ -63,6 +65,16 @@ struct Must {
     named: BTreeMap<String, (i64, i64)>,
     /// Which thresholds hold, by bucket and threshold as alerts name them.
     low: BTreeSet<(String, String)>,
+}
+
+/// Ends a deployment that must be as it should be, and takes its folder away.
+pub(crate) fn ends_well(mut scene: Scene, folder: &Path) {
+    let sent = scene.end();
+    let (figures, found) = check(&mut scene, &sent, false);
+    println!("{figures:?}");
+    assert!(found.is_empty(), "{found:#?}");
+    drop(scene);
+    fs::remove_dir_all(folder).unwrap();
 }
 
 /// Holds all of it against what was sent. The faults that were found, each in a line. Where commits were lost whose alerts

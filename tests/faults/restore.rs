@@ -3,12 +3,11 @@
 //! already are not published again, and a relay without a worker beside it stops with one line while the topic is ahead of
 //! the store.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
 use sqlx::Row as _;
 
-use crate::check::check;
+use crate::check::ends_well;
 use crate::dice::Dice;
 use crate::scene::Scene;
 use crate::world::World;
@@ -55,12 +54,7 @@ fn a_store_restored_to_an_earlier_moment_comes_to_the_same_balances() {
     for seat in workers.into_iter().chain([relay]).filter(|seat| *seat != both) {
         scene.fleet.start(seat);
     }
-    let sent = scene.end();
-    let (figures, found) = check(&mut scene, &sent, false);
-    println!("{figures:?}");
-    assert!(found.is_empty(), "{found:#?}");
-    drop(scene);
-    fs::remove_dir_all(folder).unwrap();
+    ends_well(scene, &folder);
 }
 
 #[test]
@@ -79,10 +73,5 @@ fn a_replica_that_lost_commits_takes_over_under_running_workers() {
     let after: i64 = scene.database.rows("SELECT sum(usage_offset)::int8 FROM progress")[0].get(0);
     println!("  the replica had {after} records of usage, and the primary {before}");
     scene.settle("the failover", Instant::now());
-    let sent = scene.end();
-    let (figures, found) = check(&mut scene, &sent, false);
-    println!("{figures:?}");
-    assert!(found.is_empty(), "{found:#?}");
-    drop(scene);
-    fs::remove_dir_all(folder).unwrap();
+    ends_well(scene, &folder);
 }
