@@ -8,13 +8,14 @@ use std::time::{Duration, Instant};
 
 use headroom::domain::standing::{Pruning, Shelf, StandingLine};
 use headroom::domain::{
-    Assignment, AssignmentRow, BillRun, BillRunRow, BucketRow, Calendar, ChargingType, Component, Date, Frequency,
-    Level, Partitioner, Plan, Quantity, Reason, RunStatus, StandingRow, StoredRow,
+    Assignment, AssignmentRow, BillRun, BillRunRow, BucketRow, Calendar, ChargingType, Component, Date, EventKey,
+    Frequency, Instant as Moment, Level, Partitioner, Plan, Position, Quantity, Reason, RunStatus, StandingRow,
+    StoredPart, StoredRow, UsageState,
 };
 use headroom::store::{
-    AcceptedGap, AlertRow, AlertsOffset, Behind, Commit, CommitError, DeadLetterRow, Filters, Gaps, LetterPage,
-    LetterSelection, OfCustomer, Offsets, Options, Partitioned, Place, Progress, Published, Question, RepairRequest,
-    Repaired, Settled, Side, SortKey, Store, StoreError, StoredAhead, connect,
+    AcceptedGap, AlertRow, AlertsOffset, Behind, Commit, CommitError, DeadLetterRow, Filters, Gaps, LedgerKey,
+    LetterPage, LetterSelection, NewUsage, OfCustomer, Offsets, Options, Partitioned, Place, Progress, Published,
+    Question, RepairRequest, Repaired, Settled, Side, SortKey, Store, StoreError, StoredAhead, connect,
 };
 use uuid::Uuid;
 
@@ -277,6 +278,7 @@ async fn closed_runs_are_read_from_their_rows(scene: Scene) {
     let store = scene.ready().await;
     let epoch = store.take(0).await.unwrap().epoch;
     let customers: Vec<i64> = customers_of(0).take(3).collect();
+    let part = |assignment, plan, component| StoredPart { assignment, plan, component };
     let row = |at: usize| StoredRow {
         bill_run: 7,
         customer: customers[at],
@@ -286,6 +288,7 @@ async fn closed_runs_are_read_from_their_rows(scene: Scene) {
         period_start: Date::from_days(20_000),
         period_end: Date::from_days(20_030),
         entries: "[]".to_owned(),
+        parts: vec![part(5, 6, 9), part(5, 6, 7), part(8, 6, i64::try_from(at).unwrap())],
     };
     let ahead = StoredAhead { bill_run: 7, customer: customers[2] };
     let mut first = commit(0, epoch, 0, 1..1);
@@ -298,6 +301,19 @@ async fn closed_runs_are_read_from_their_rows(scene: Scene) {
     let all = [(customers[0], 11), (customers[1], 12), (customers[2], 13)];
     assert_eq!(read(&store, of_run(7)).await, all);
     assert_eq!(read(&store, Filters { lines: Some(vec![12]), ..of_run(7) }).await, all[1..2]);
+    // What is asked for must be found together, in one assignment.
+    for (assignments, plans, components, found) in [
+        (Some(vec![5]), None, None, &all[..]),
+        (Some(vec![6]), None, None, &all[..0]),
+        (None, Some(vec![6, 7]), None, &all[..]),
+        (None, None, Some(vec![0, 2, 3]), &[all[0], all[2]]),
+        (None, Some(vec![6]), Some(vec![1]), &all[1..2]),
+        (Some(vec![5]), None, Some(vec![1]), &all[..0]),
+        (Some(vec![8, 9]), Some(vec![6]), Some(vec![1, 7]), &all[1..2]),
+    ] {
+        let filters = Filters { customers: Some(customers.clone()), assignments, plans, components, ..of_run(7) };
+        assert_eq!(read(&store, filters.clone()).await, found, "{filters:?}");
+    }
     assert_eq!(read(&store, Filters { sites: Some(vec![4]), ..of_run(7) }).await, all);
     assert_eq!(read(&store, Filters { customers: Some(vec![customers[2]]), ..of_run(7) }).await, all[2..]);
     assert_eq!(read(&store, of_run(8)).await, []);

@@ -205,6 +205,10 @@ CREATE TABLE stored_row (
   period_start_date          date NOT NULL,
   period_end_date            date NOT NULL,
   entries                    text NOT NULL, -- what was nested, as JSON
+  -- Of the same, for filters: each assignment, its plan and one of its components, side by side.
+  assignment_ids             bigint[] NOT NULL,
+  inclusive_usage_plan_ids   bigint[] NOT NULL,
+  component_ids              bigint[] NOT NULL,
   PRIMARY KEY (partition, bill_run_id, customer_id, usage_product_inventory_id)
 );
 CREATE INDEX stored_row_order ON stored_row (bill_run_id, usage_product_inventory_id, customer_id) INCLUDE (partition);

@@ -204,6 +204,10 @@ CREATE TABLE stored_row (
   period_start_date          INTEGER NOT NULL,
   period_end_date            INTEGER NOT NULL,
   entries                    TEXT NOT NULL, -- what was nested, as JSON
+  -- Of the same, for filters: each assignment, its plan and one of its components, side by side in three JSON lists.
+  assignment_ids             TEXT NOT NULL,
+  inclusive_usage_plan_ids   TEXT NOT NULL,
+  component_ids              TEXT NOT NULL,
   PRIMARY KEY (partition, bill_run_id, customer_id, usage_product_inventory_id)
 ) STRICT;
 CREATE INDEX stored_row_order ON stored_row (bill_run_id, usage_product_inventory_id, customer_id);

@@ -100,7 +100,7 @@ pub struct Http {
     /// Where the query and `/openapi.json` are served.
     pub listen: Listen,
     /// The most bytes of a URL.
-    pub url_bytes: Whole<1024, 1_048_576>,
+    pub url_bytes: Whole<1024, 65_534>,
     /// The most bytes of the URL and the headers together.
     pub head_bytes: Whole<8192, 2_097_152>,
     /// How long a client may take to send them, and from one request to the next.

@@ -39,7 +39,7 @@ pub use partitioner::Partitioner;
 pub use quantity::Quantity;
 pub use reason::{Outcome, Reason, Refusal};
 pub use refold::{BucketDifference, LineDifference, Refold, Untouched};
-pub use standing::{StandingRow, StoredRow};
+pub use standing::{StandingRow, StoredPart, StoredRow};
 pub use threshold::{Threshold, Turn, effective, turns};
 pub use time::{Date, Instant};
 pub use totals::{Totals, decimal};

@@ -3,9 +3,11 @@
 //! One piece of code for rows that are answered live and for rows that are stored when a run closes. Filters, order and
 //! pages are the business of `http`.
 
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+
 use rustc_hash::FxHashMap;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
 
 use super::calendar::Calendar;
 use super::facts::{Assignment, AssignmentKey, BillRun, ChargingType, Level};
@@ -218,18 +220,19 @@ pub fn stands(
     })
 }
 
-/// An account with its buckets at hand.
+/// An account, its own or another's, with what is left in its buckets at hand.
 #[derive(Debug)]
-pub struct Shelf<'a> {
-    account: &'a AccountImage,
-    buckets: FxHashMap<(AssignmentKey, i64, Instant), &'a BucketRow>,
+pub struct Shelf<A> {
+    account: A,
+    remaining: FxHashMap<(AssignmentKey, i64, Instant), Quantity>,
 }
 
-impl<'a> Shelf<'a> {
+impl<A: Borrow<AccountImage>> Shelf<A> {
     /// Of an account.
-    pub fn new(account: &'a AccountImage) -> Shelf<'a> {
-        let bucket = |row: &'a BucketRow| ((row.assignment, row.component, row.window_start), row);
-        Shelf { account, buckets: account.buckets.iter().map(bucket).collect() }
+    pub fn new(account: A) -> Shelf<A> {
+        let bucket = |row: &BucketRow| ((row.assignment, row.component, row.window_start), row.remaining);
+        let remaining = account.borrow().buckets.iter().map(bucket).collect();
+        Shelf { account, remaining }
     }
 
     /// What is nested in the row of a line: level by level, then by assignment, component and start.
@@ -241,19 +244,19 @@ impl<'a> Shelf<'a> {
         pruning: &Pruning<'_>,
     ) -> Vec<AssignmentEntry> {
         let mut entries = Vec::new();
-        for assignment in covering(self.account, line, pruning) {
+        for assignment in covering(self.account.borrow(), line, pruning) {
             let windows: Vec<Window> = assignment.windows_between(calendar, span.0, span.1).collect();
             let mut components = Vec::new();
             for component in assignment.plan.components.iter().filter(|c| pruning.keeps_component(c.id)) {
                 components.extend(windows.iter().map(|window| {
-                    let drawn = self.buckets.get(&(assignment.key(), component.id, window.start));
+                    let drawn = self.remaining.get(&(assignment.key(), component.id, window.start));
                     let last = Instant::from_micros(window.expiry.micros() - 1);
                     ComponentEntry {
                         component_id: component.id,
                         by_value: component.by_value,
                         charging_type: component.charging_type,
                         allowance: component.allowance,
-                        remaining: drawn.map_or(component.allowance, |bucket| bucket.remaining),
+                        remaining: drawn.copied().unwrap_or(component.allowance),
                         start_date: calendar.local_second(window.start),
                         end_date: calendar.local_second(last),
                     }
@@ -296,6 +299,34 @@ pub struct StoredRow {
     pub period_end: Date,
     /// What was nested, as JSON: a list of [`AssignmentEntry`].
     pub entries: String,
+    /// The same, as far as filters ask for it.
+    pub parts: Vec<StoredPart>,
+}
+
+/// An assignment that is nested in a stored row, with one of its components.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StoredPart {
+    /// The assignment.
+    pub assignment: i64,
+    /// Its plan.
+    pub plan: i64,
+    /// The component, once however many buckets it has.
+    pub component: i64,
+}
+
+impl StoredPart {
+    /// Of all that is nested.
+    fn all_of(entries: &[AssignmentEntry]) -> Vec<StoredPart> {
+        let of_entry = |entry: &AssignmentEntry| {
+            let (assignment, plan) = (entry.assignment_id, entry.inclusive_usage_plan_id);
+            let ids = entry.components.iter().map(|component| component.component_id);
+            ids.map(move |component| StoredPart { assignment, plan, component }).collect::<Vec<StoredPart>>()
+        };
+        let mut parts: Vec<StoredPart> = entries.iter().flat_map(of_entry).collect();
+        // Components come in order.
+        parts.dedup();
+        parts
+    }
 }
 
 /// The rows that a run has of a customer now, to be stored.
@@ -307,16 +338,19 @@ pub fn rows_to_store(account: &AccountImage, run: &BillRun, calendar: &Calendar)
     let (all, shelf) = (Pruning::default(), Shelf::new(account));
     let standing = lines(account).filter(|line| stands(account, *line, calendar, span, &all));
     standing
-        .map(|line| StoredRow {
-            bill_run: run.id,
-            customer: account.customer,
-            upi: line.upi,
-            site: line.site,
-            contract_owner: account.contract_owner(),
-            period_start: run.period_start,
-            period_end: run.period_end,
-            entries: serde_json::to_string(&shelf.entries(line, calendar, span, &all))
-                .expect("plain values always have a JSON form"),
+        .map(|line| {
+            let entries = shelf.entries(line, calendar, span, &all);
+            StoredRow {
+                bill_run: run.id,
+                customer: account.customer,
+                upi: line.upi,
+                site: line.site,
+                contract_owner: account.contract_owner(),
+                period_start: run.period_start,
+                period_end: run.period_end,
+                parts: StoredPart::all_of(&entries),
+                entries: serde_json::to_string(&entries).expect("plain values always have a JSON form"),
+            }
         })
         .collect()
 }

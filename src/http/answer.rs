@@ -1,5 +1,6 @@
 //! Answers that are not rows: errors, all in one shape (`domain.md section 8`).
 
+use axum::body::Body;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
@@ -66,6 +67,7 @@ impl IntoResponse for Refused {
 }
 
 /// A JSON body that nobody may keep.
-pub(super) fn json_response(code: StatusCode, body: String) -> Response {
-    (code, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body).into_response()
+pub(super) fn json_response(code: StatusCode, body: impl Into<Body>) -> Response {
+    (code, [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-store")], body.into())
+        .into_response()
 }

@@ -4,9 +4,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use jsonwebtoken::errors::ErrorKind;
-use jsonwebtoken::{Algorithm, Validation};
+use jsonwebtoken::{Algorithm, Header, Validation};
 use serde::Deserialize;
-use serde::de::{self, Deserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, Deserializer, MapAccess, SeqAccess, Visitor};
+use serde_json::Value;
 
 use super::answer::Refused;
 use super::fetch::Fetcher;
@@ -17,6 +19,8 @@ use crate::telemetry::Health;
 
 /// The scope that the query asks for.
 const SCOPE: &str = "balances:read";
+/// What is said of a claim that is not what it must be.
+const SHAPE: &str = "token: a claim is of another shape than it must have";
 /// How far clocks may be apart, in seconds.
 const LEEWAY: u64 = 30;
 
@@ -94,23 +98,35 @@ impl Keys {
         if header.crit.is_some() {
             return Err(unauthorized("token: has extensions that are not known here (crit)"));
         }
-        let keys = self.source.keys(header.kid.as_deref()).await;
-        let keys = keys.ok_or(Refused::Unavailable("the keys that check tokens cannot be read now; ask again"))?;
+        let away = || Refused::Unavailable("the keys that check tokens cannot be read now; ask again");
+        let keys = self.source.keys(header.kid.as_deref()).await.ok_or_else(away)?;
+        match self.claims_by(&keys, token, &header) {
+            Ok(claims) => return Ok(claims),
+            Err((refused, signed)) if signed || keys.names(header.kid.as_deref()) => return Err(refused),
+            Err(_) => {}
+        }
+        // Any key without an id might have been it, so only now it shows that the token's own may be a new one.
+        let anew = self.source.anew().await.ok_or_else(away)?;
+        self.claims_by(&anew, token, &header).map_err(|(refused, _)| refused)
+    }
+
+    /// The claims, as these keys judge the token. The error comes with whether it is signed with one of them all the same.
+    fn claims_by(&self, keys: &KeySet, token: &str, header: &Header) -> Result<Claims, (Refused, bool)> {
         let mut validation = self.validation.clone();
         validation.algorithms = vec![header.alg];
         let mut worst = unauthorized("token: is signed with no key and algorithm that is good here (kid, alg)");
-        for key in keys.fitting(&header) {
-            match jsonwebtoken::decode::<Claims>(token, key, &validation) {
-                Ok(token) => return Ok(token.claims),
-                Err(error) => {
-                    worst = unauthorized(fault(error.kind()));
-                    if !is_of_the_key(error.kind()) {
-                        break;
-                    }
+        for key in keys.fitting(header) {
+            match jsonwebtoken::decode::<Body>(token, key, &validation) {
+                // One of several issuers would pass the validation.
+                Ok(token) if validation.iss.is_some() && !token.claims.0.iss.as_ref().is_some_and(Value::is_string) => {
+                    return Err((unauthorized(SHAPE), true));
                 }
+                Ok(token) => return Ok(token.claims.0),
+                Err(error) if is_of_the_key(error.kind()) => worst = unauthorized(fault(error.kind())),
+                Err(error) => return Err((unauthorized(fault(error.kind())), true)),
             }
         }
-        Err(worst)
+        Err((worst, false))
     }
 }
 
@@ -148,7 +164,7 @@ fn fault(kind: &ErrorKind) -> &'static str {
         ErrorKind::MissingRequiredClaim(_) => {
             "token: lacks a claim that it must have: exp, or aud or iss where configured"
         }
-        ErrorKind::Json(_) | ErrorKind::InvalidClaimFormat(_) => "token: a claim is of another shape than it must have",
+        ErrorKind::Json(_) | ErrorKind::InvalidClaimFormat(_) => SHAPE,
         _ => "token: is no JSON Web Token",
     }
 }
@@ -168,12 +184,36 @@ impl Grant {
     }
 }
 
-/// The claims that are looked at. `exp` is here for its shape; its value is judged by the validation. `nbf` is judged
+/// A token's body: an object (RFC 7519, 4), and not the list that serde takes for one.
+#[derive(Debug)]
+struct Body(Claims);
+
+impl<'de> Deserialize<'de> for Body {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Body, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Body;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Body, A::Error> {
+                Claims::deserialize(MapAccessDeserializer::new(map)).map(Body)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// The claims that are looked at. `exp` and `iss` are here for their shapes; their values are judged by the validation. `nbf` is judged
 /// here, since the validation takes null for a fault, not for an absent claim.
 #[derive(Debug, Deserialize)]
 struct Claims {
     #[serde(rename = "exp")]
     _exp: serde_json::Number,
+    #[serde(default)]
+    iss: Option<Value>,
     #[serde(default)]
     nbf: Option<serde_json::Number>,
     #[serde(default, deserialize_with = "text_or_null")]
@@ -248,7 +288,7 @@ impl<'de> Deserialize<'de> for Id {
 mod tests {
     use super::*;
     use jsonwebtoken::{EncodingKey, Header};
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     const SECRET: &str = "a-secret-of-some-thirty-two-bytes";
 
@@ -313,6 +353,8 @@ mod tests {
             let refused = judged(&claims(&more)).expect_err("bad");
             assert_eq!(refused, Refused::Unauthorized(message.to_owned()), "{more}");
         }
+        let list = judged(&json!([now() + 3600, null, null, "balances:read", null, null])).expect_err("bad");
+        assert_eq!(list, Refused::Unauthorized("token: a claim is of another shape than it must have".to_owned()));
         for scope in [json!(null), json!(""), json!("balances:readx"), json!("BALANCES:READ")] {
             let refused = judged(&claims(&json!({"scope": scope}))).expect_err("bad");
             assert!(matches!(refused, Refused::Forbidden(_)), "{scope}: {refused:?}");
@@ -329,7 +371,12 @@ mod tests {
         assert_eq!(judge(&good, Algorithm::HS256, SECRET), Ok(Grant::default()));
         assert!(judge(&good, Algorithm::HS384, SECRET).is_err());
         assert!(judge(&good, Algorithm::HS256, "another").is_err());
-        for bad in [json!({"aud": "x", "iss": "idp"}), json!({"aud": "portal", "iss": "x"}), json!({})] {
+        for bad in [
+            json!({"aud": "x", "iss": "idp"}),
+            json!({"aud": "portal", "iss": "x"}),
+            json!({"aud": "portal", "iss": ["idp", "x"]}),
+            json!({}),
+        ] {
             assert!(judge(&claims(&bad), Algorithm::HS256, SECRET).is_err(), "{bad}");
         }
     }

@@ -164,8 +164,11 @@ fn shown(value: &str) -> String {
     shown
 }
 
+/// The most digits of a number.
+const MOST_DIGITS: usize = 19;
+
 fn digits(text: &str) -> Option<i64> {
-    let plain = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    let plain = (1..=MOST_DIGITS).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_digit());
     plain.then(|| text.parse().ok()).flatten()
 }
 
@@ -288,6 +291,10 @@ mod tests {
             (
                 "page=1&pageSize=1&siteId=1,2",
                 "siteId: \"1,2\" is no id; give an integer from 0 to 9223372036854775807, or in:1,2,3",
+            ),
+            (
+                "page=1&pageSize=1&siteId=00000000000000000001",
+                "siteId: \"00000000000000000001\" is no id; give an integer from 0 to 9223372036854775807, or in:1,2,3",
             ),
             ("page=1&pageSize=1&siteId=in:1,1", "siteId: in:1,1 names an id twice"),
             ("page=1&pageSize=1&sort=billRunId,billRunId:desc", "sort: billRunId is named twice"),

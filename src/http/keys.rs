@@ -76,9 +76,15 @@ impl Source {
     /// The keys for a token that names this key, if it names one: read anew if it is unknown and that may be. `None`
     /// when there are no keys yet.
     pub(super) async fn keys(&self, id: Option<&str>) -> Option<Arc<KeySet>> {
+        let keys = self.state.borrow().keys.clone();
+        let unknown = keys.as_ref().is_none_or(|keys| id.is_some_and(|id| !keys.knows(id)));
+        if unknown { self.anew().await } else { keys }
+    }
+
+    /// The keys, read anew if that may be.
+    pub(super) async fn anew(&self) -> Option<Arc<KeySet>> {
         let state = self.state.borrow().clone();
-        let unknown = state.keys.as_ref().is_none_or(|keys| id.is_some_and(|id| !keys.knows(id)));
-        if !unknown || self.origin.is_none() || state.rested.is_some_and(|rested| Instant::now() < rested) {
+        if self.origin.is_none() || state.rested.is_some_and(|rested| Instant::now() < rested) {
             return state.keys;
         }
         let mut watched = self.state.subscribe();
@@ -366,6 +372,22 @@ mod tests {
         assert_eq!(web.asked(), 2);
         tokio::time::sleep(AGAIN * 2).await;
         assert!(web.asked() > 2, "a set is read again without a cause too");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_new_key_shows_up_beside_keys_without_ids_too() {
+        let web = Web::open(200, set(&[public(Algorithm::EdDSA, &json!({}))]));
+        let (keys, _health) = web.keys();
+        assert!(is_good(&keys, &signed(Algorithm::EdDSA, Some("any"))).await);
+        tokio::time::sleep(LEAST * 2).await;
+        web.answer(200, of("new"));
+        assert!(is_good(&keys, &signed(Algorithm::ES256, Some("new"))).await);
+        assert!(!is_good(&keys, &signed(Algorithm::EdDSA, None)).await, "the withdrawn key");
+        assert_eq!(web.asked(), 2, "one try served both");
+
+        tokio::time::sleep(LEAST * 2).await;
+        web.answer(200, set(&[public(Algorithm::EdDSA, &json!({}))]));
+        assert!(is_good(&keys, &signed(Algorithm::EdDSA, None)).await, "a token without an id has it read too");
     }
 
     #[tokio::test(start_paused = true)]

@@ -57,6 +57,11 @@ impl KeySet {
         nameless || self.0.iter().any(|key| key.id.as_deref() == Some(id))
     }
 
+    /// Whether a token's `kid` is the very one of a key here, so that no key read anew would do better.
+    pub(super) fn names(&self, id: Option<&str>) -> bool {
+        id.is_some() && self.0.iter().any(|key| key.id.as_deref() == id)
+    }
+
     /// The keys that a token can be signed with: those of its algorithm, and of its `kid` where both have one.
     pub(super) fn fitting<'a>(&'a self, header: &'a Header) -> impl Iterator<Item = &'a DecodingKey> {
         let same = |own: Option<&str>, wanted: Option<&str>| own.zip(wanted).is_none_or(|(own, wanted)| own == wanted);

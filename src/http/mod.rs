@@ -3,6 +3,7 @@
 mod admin;
 mod answer;
 pub mod auth;
+mod body;
 mod docs;
 mod fetch;
 mod grammar;

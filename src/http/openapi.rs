@@ -15,7 +15,9 @@ pub(super) const PATH: &str = "/openapi.json";
 #[openapi(
     info(
         title = "headroom",
-        description = "Inclusive usage balances: how much is left of each customer's bundles.",
+        description = "Inclusive usage balances: how much is left of each customer's bundles. HEAD is answered as GET is, without the \
+body. What cannot be read as an HTTP request at all, or is far larger than what is allowed, is refused with 400, 414 or 431 and no \
+body.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
     paths(balances, description, page),
@@ -36,7 +38,7 @@ impl utoipa::Modify for Bearer {
 
 /// Inclusive usage balances, a row for each bill run, customer and UPI
 ///
-/// Without billRunId the rows are those of the open bill runs. HEAD is answered as GET is, without the body. Ids are one id each, or `in:1,2,3`, from 0 to 9223372036854775807, none twice and at most
+/// Without billRunId the rows are those of the open bill runs. Ids are one id each, or `in:1,2,3`, from 0 to 9223372036854775807, none twice and at most
 /// 1,000; all given must hold.
 #[utoipa::path(
     get,

@@ -11,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use metrics::histogram;
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tracing::{error, warn};
@@ -19,7 +19,8 @@ use tracing::{error, warn};
 use super::answer::{Refused, json_response};
 use super::auth::Keys;
 use super::grammar::{self, Query};
-use super::{Limits, docs, openapi, rows, server};
+use super::rows::Rows;
+use super::{Limits, body, docs, openapi, rows, server};
 use crate::domain::Calendar;
 use crate::store::{Answer, Store, StoreError};
 use crate::telemetry::Health;
@@ -173,19 +174,13 @@ async fn answer(shared: Arc<Shared>, uri: Uri, headers: HeaderMap) -> Result<Res
             Refused::Internal
         }
     })?;
-    // A large page is work for a thread that no other answer waits for.
-    let answering = tokio::task::spawn_blocking(move || {
-        let page = page(&shared.options, &query, &answer);
-        drop(place);
-        page
-    });
-    answering.await.map_err(|_| Refused::Internal)
+    page(&shared.options, query, answer, place)
 }
 
 /// Whether the `Prefer` headers ask for the number of all rows. Of a preference given twice the first holds (RFC 7240).
 fn wants_count(headers: &HeaderMap) -> bool {
     let values = headers.get_all("prefer").iter().filter_map(|value| value.to_str().ok());
-    let mut preferences = values.flat_map(|value| value.split(',')).map(|preference| {
+    let mut preferences = values.flat_map(members).map(|preference| {
         // What follows a semicolon are parameters of a preference, not further ones.
         let preference = preference.split(';').next().unwrap_or_default();
         let (name, value) = preference.split_once('=').unwrap_or((preference, ""));
@@ -195,12 +190,28 @@ fn wants_count(headers: &HeaderMap) -> bool {
     count.is_some_and(|(_, value)| value.eq_ignore_ascii_case("exact"))
 }
 
-fn page(options: &QueryOptions, query: &Query, answer: &Answer) -> Response {
-    let bodies = rows::bodies(answer, &options.calendar, query);
-    let body = serde_json::to_string(&bodies).expect("plain values always have a JSON form");
-    let mut response = json_response(StatusCode::OK, body);
+/// The members of a header's list: a comma within quotes parts none (RFC 9110, 5.6).
+fn members(list: &str) -> impl Iterator<Item = &str> {
+    let (mut quoted, mut escaped) = (false, false);
+    list.split(move |character| {
+        let parts = character == ',' && !quoted;
+        quoted ^= character == '"' && !escaped;
+        escaped = quoted && character == '\\' && !escaped;
+        parts
+    })
+}
+
+fn page(
+    options: &QueryOptions,
+    query: Query,
+    answer: Answer,
+    place: OwnedSemaphorePermit,
+) -> Result<Response, Refused> {
+    let link = links(&query, answer.further);
+    let rows = Rows::new(query, options.calendar.clone(), answer.rows, answer.accounts);
+    let mut response = json_response(StatusCode::OK, body::of(rows, place)?);
     let headers = response.headers_mut();
-    if let Ok(link) = HeaderValue::from_str(&links(query, answer.further)) {
+    if let Ok(link) = HeaderValue::from_str(&link) {
         headers.insert(header::LINK, link);
     }
     if let Some(value) = answer.applied_at.and_then(|at| HeaderValue::from_str(&at.to_string()).ok()) {
@@ -210,7 +221,7 @@ fn page(options: &QueryOptions, query: &Query, answer: &Answer) -> Response {
         headers.insert("x-total-count", HeaderValue::from(total));
         headers.insert("preference-applied", HeaderValue::from_static("count=exact"));
     }
-    response
+    Ok(response)
 }
 
 /// `first` always, `prev` from page 2, `next` when a further row exists; all other parameters are kept (RFC 8288).

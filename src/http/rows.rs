@@ -10,8 +10,8 @@ use serde::Serialize;
 use super::auth::Grant;
 use super::grammar::{Field, Query};
 use crate::domain::standing::{AssignmentEntry, Pruning, Shelf, StandingLine};
-use crate::domain::{Calendar, Date};
-use crate::store::{Answer, Filters, Found, Nested, Question};
+use crate::domain::{AccountImage, Calendar, Date};
+use crate::store::{Filters, Found, Nested, Partitioned, Question};
 
 /// What the store is asked: what the query wants and its token opens.
 pub(super) fn question<'a>(query: &Query, grant: &Grant, calendar: &'a Calendar, counted: bool) -> Question<'a> {
@@ -48,32 +48,67 @@ pub(super) struct RowBody {
     inclusive_usage_balance_assignments: Option<Vec<AssignmentEntry>>,
 }
 
-/// The rows of an answer.
-pub(super) fn bodies(answer: &Answer, calendar: &Calendar, query: &Query) -> Vec<RowBody> {
-    let shelves: HashMap<(i32, i64), Shelf<'_>> =
-        answer.accounts.iter().map(|of| ((of.partition, of.value.customer), Shelf::new(&of.value))).collect();
-    let pruning = pruning(&query.filters);
-    let nested = |row: &Found| match &row.nested {
-        Nested::Live { span, site, product } => {
-            let line = StandingLine { upi: row.upi, site: *site, product: *product };
-            let shelf = shelves.get(&(row.partition, row.customer));
-            shelf.map_or_else(Vec::new, |shelf| shelf.entries(line, calendar, *span, &pruning))
+/// The rows of an answer, made as they are taken, since those of long dates and many buckets are large.
+pub(super) struct Rows {
+    query: Query,
+    calendar: Calendar,
+    rows: std::vec::IntoIter<Found>,
+    /// Accounts that no row was made of yet.
+    accounts: HashMap<(i32, i64), AccountImage>,
+    shelves: HashMap<(i32, i64), Shelf<AccountImage>>,
+}
+
+impl Rows {
+    pub(super) fn new(
+        query: Query,
+        calendar: Calendar,
+        rows: Vec<Found>,
+        accounts: Vec<Partitioned<AccountImage>>,
+    ) -> Rows {
+        let accounts = accounts.into_iter().map(|of| ((of.partition, of.value.customer), of.value)).collect();
+        Rows { query, calendar, rows: rows.into_iter(), accounts, shelves: HashMap::new() }
+    }
+
+    /// The next row. The error says which stored row nobody can read.
+    pub(super) fn next(&mut self) -> Option<Result<RowBody, String>> {
+        let row = self.rows.next()?;
+        let wants = |field| self.query.wants(field);
+        let body = RowBody {
+            bill_run_id: wants(Field::BillRunId).then_some(row.bill_run),
+            period_start_date: wants(Field::PeriodStartDate).then_some(row.period.0),
+            period_end_date: wants(Field::PeriodEndDate).then_some(row.period.1),
+            usage_product_inventory_id: wants(Field::UsageProductInventoryId).then_some(row.upi),
+            inclusive_usage_balance_assignments: None,
+        };
+        if !wants(Field::Assignments) {
+            return Some(Ok(body));
         }
-        Nested::Stored(entries) => {
-            let mut entries: Vec<AssignmentEntry> =
-                serde_json::from_str(entries).expect("stored rows are written by this program only");
-            pruning.prune(&mut entries);
-            entries
+        let nested = self.nested(&row);
+        Some(nested.map(|entries| RowBody { inclusive_usage_balance_assignments: Some(entries), ..body }))
+    }
+
+    fn nested(&mut self, row: &Found) -> Result<Vec<AssignmentEntry>, String> {
+        let pruning = pruning(&self.query.filters);
+        match &row.nested {
+            Nested::Live { span, site, product } => {
+                let line = StandingLine { upi: row.upi, site: *site, product: *product };
+                let of = (row.partition, row.customer);
+                if let Some(account) = self.accounts.remove(&of) {
+                    self.shelves.insert(of, Shelf::new(account));
+                }
+                let shelf = self.shelves.get(&of);
+                Ok(shelf.map_or_else(Vec::new, |shelf| shelf.entries(line, &self.calendar, *span, &pruning)))
+            }
+            Nested::Stored(entries) => {
+                let mut entries: Vec<AssignmentEntry> = serde_json::from_str(entries).map_err(|error| {
+                    let Found { bill_run, customer, upi, .. } = row;
+                    format!("stored_row: bill run {bill_run}, customer {customer}, line {upi}: {error}")
+                })?;
+                pruning.prune(&mut entries);
+                Ok(entries)
+            }
         }
-    };
-    let body = |row: &Found| RowBody {
-        bill_run_id: query.wants(Field::BillRunId).then_some(row.bill_run),
-        period_start_date: query.wants(Field::PeriodStartDate).then_some(row.period.0),
-        period_end_date: query.wants(Field::PeriodEndDate).then_some(row.period.1),
-        usage_product_inventory_id: query.wants(Field::UsageProductInventoryId).then_some(row.upi),
-        inclusive_usage_balance_assignments: query.wants(Field::Assignments).then(|| nested(row)),
-    };
-    answer.rows.iter().map(body).collect()
+    }
 }
 
 /// The filters on what is nested.

@@ -5,6 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 use headroom::domain;
+use headroom::domain::AccountImage;
 use headroom::domain::standing::{Pruning, Shelf, StandingLine};
 use headroom::store::{Answer, Filters, Found, Nested, Question, SortKey, Store};
 use proptest::prop_assert_eq;
@@ -83,7 +84,7 @@ fn said(answer: &Answer, question: &Question<'_>) -> Vec<(Key, Value)> {
         plans: filters.plans.as_deref(),
         components: filters.components.as_deref(),
     };
-    let shelves: BTreeMap<i64, Shelf<'_>> =
+    let shelves: BTreeMap<i64, Shelf<&AccountImage>> =
         answer.accounts.iter().map(|of| (of.value.customer, Shelf::new(&of.value))).collect();
     let say = |row: &Found| {
         let entries = match &row.nested {

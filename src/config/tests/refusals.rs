@@ -56,7 +56,7 @@ fn bad_values_of_the_file_are_one_line() {
         ),
         ("http.listen", "\"8080\"", listen),
         ("http.listen", "\"localhost:8080\"", listen),
-        ("http.url_bytes", "1000", "wants a whole number from 1024 to 1048576"),
+        ("http.url_bytes", "1000", "wants a whole number from 1024 to 65534"),
         ("http.head_bytes", "8191", "wants a whole number from 8192 to 2097152"),
         ("http.head_time", "\"0s\"", span),
         ("http.connections", "0", "wants a whole number from 1 to 100000"),

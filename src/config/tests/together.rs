@@ -10,7 +10,10 @@ fn values_must_fit_each_other() {
             "http.listen = \"127.0.0.1:9464\" (file FILE): is admin.listen too (127.0.0.1:9464); give them two ports",
         ),
         ("admin.listen = \"127.0.0.1:8080\"", "http.listen is admin.listen too (127.0.0.1:8080); give them two ports"),
-        ("http.url_bytes = 65536", "http.head_bytes is not more than http.url_bytes (65536), and holds it"),
+        (
+            "http.url_bytes = 65534\nhttp.head_bytes = 65534",
+            "http.head_bytes = 65534 (file FILE): is not more than http.url_bytes (65534), and holds it",
+        ),
         (
             "topics.assignments = \"usage-events\"",
             "topics.assignments = \"usage-events\" (file FILE): is topics.usage too; give them two topics",

@@ -7,6 +7,7 @@
 mod question;
 mod sources;
 mod sql;
+mod terms;
 
 use std::collections::{BTreeMap, BTreeSet};
 

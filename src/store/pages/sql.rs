@@ -4,11 +4,12 @@
 //! customer or site, the part that finds them is fenced off from the order and the page. Rows of the contract owners of a
 //! token have indexes in that order.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Filters;
 use super::sources::{Group, Kind, Source};
-use crate::domain::Instant;
+use super::terms::{Shape, Terms};
 
 /// What the databases say in different words.
 #[derive(Debug)]
@@ -23,9 +24,10 @@ pub(in crate::store) struct Dialect {
     pub(in crate::store) instant: fn(i64) -> String,
     /// Whether a column of ids and a list have one in common.
     pub(in crate::store) any_of: fn(&str, &str) -> String,
-    /// Whether what is nested in a stored row has an assignment that meets the conditions on its id, its plan and, if
-    /// there is one, the id of one of its components; each names its own value as `{}`.
-    pub(in crate::store) nested: fn(&str, [Option<String>; 3]) -> String,
+    /// Whether one part of a statement can be made for each row of another.
+    pub(in crate::store) lateral: bool,
+    /// The parts of a stored row `s`, as rows `n` of assignment, plan and component.
+    pub(in crate::store) parts: &'static str,
 }
 
 /// By what the rows of a source are found.
@@ -83,24 +85,19 @@ fn union(branches: Vec<String>) -> String {
 impl Statements<'_> {
     /// How many rows a group has.
     pub(super) fn count(&self, group: &Group) -> String {
-        format!("{}SELECT CAST(count(*) AS bigint) FROM ({}) k", self.customers(), union(self.branches(group)))
+        format!("{}SELECT CAST(count(*) AS bigint) FROM ({}) k", self.customers(), union(self.branches(group, "")))
     }
 
     /// Rows of a group: the place of the source, partition, customer, line, site, product, and of a stored row what is
     /// nested.
     pub(super) fn page(&self, group: &Group, skip: i64, limit: i64) -> String {
         let turned = if group.turned { " DESC" } else { "" };
-        let mut branches = self.branches(group);
-        // Within one source there is nothing to rank.
-        let mut rank = "";
-        if branches.len() > 1 {
-            rank = ", k.rank";
-            // Each source in its order and no further than the page, so that an index gives it.
-            let most = skip.saturating_add(limit);
-            for branch in &mut branches {
-                *branch = format!("SELECT * FROM ({branch} ORDER BY upi{turned}, customer_id LIMIT {most}) b");
-            }
-        }
+        // Within one source there is nothing to rank. Of several each comes in its order and no further than the page, so that
+        // an index gives it.
+        let (rank, cut) = match group.sources.len() {
+            1 => ("", String::new()),
+            _ => (", k.rank", format!(" ORDER BY upi{turned}, customer_id LIMIT {}", skip.saturating_add(limit))),
+        };
         let order = format!("k.upi{turned}{rank}, k.customer_id");
         let stored = group.sources.iter().any(|(_, source)| source.kind == Kind::Stored);
         let (entries, joined) = match stored {
@@ -117,7 +114,7 @@ impl Statements<'_> {
              LEFT JOIN standing_row s ON s.partition = k.partition AND s.customer_id = k.customer_id \
              AND s.usage_product_inventory_id = k.upi AND s.from_micros = k.from_micros{joined} ORDER BY {order}",
             self.customers(),
-            union(branches)
+            union(self.branches(group, &cut))
         )
     }
 
@@ -148,50 +145,63 @@ impl Statements<'_> {
         if lists.is_empty() { String::new() } else { format!("WITH {} ", lists.join(", ")) }
     }
 
-    fn branches(&self, group: &Group) -> Vec<String> {
-        group.sources.iter().enumerate().map(|(at, (rank, source))| self.branch(at, *rank, source)).collect()
+    /// The rows of a group's sources, of each as far as `cut` leaves them. A database that can takes all sources of a shape in
+    /// one branch: it plans branch by branch, and hundreds take it longer than their rows.
+    fn branches(&self, group: &Group, cut: &str) -> Vec<String> {
+        let sources =
+            || group.sources.iter().enumerate().map(|(at, (rank, source))| (Terms::of(at, *rank, source), source));
+        if !self.dialect.lateral || group.sources.len() == 1 {
+            let cut_off = |branch: String| match cut {
+                "" => branch,
+                cut => format!("SELECT * FROM ({branch}{cut}) b"),
+            };
+            return sources().map(|(terms, source)| cut_off(self.branch(&terms, source))).collect();
+        }
+        let mut shapes: BTreeMap<(Shape, &[i32]), (&Source, Vec<String>)> = BTreeMap::new();
+        for (terms, source) in sources() {
+            let shape = (Shape::of(source), source.partitions.as_slice());
+            shapes.entry(shape).or_insert_with(|| (source, Vec::new())).1.push(terms.into_row());
+        }
+        let branch = |(source, rows): &(&Source, Vec<String>)| {
+            let branch = self.branch(&Terms::columns(), source);
+            format!("SELECT b.* FROM (VALUES {}) {} CROSS JOIN LATERAL ({branch}{cut}) b", rows.join(", "), Terms::LIST)
+        };
+        shapes.values().map(branch).collect()
     }
 
-    fn branch(&self, at: usize, rank: usize, source: &Source) -> String {
-        let from = match source.kind {
+    fn branch(&self, terms: &Terms, source: &Source) -> String {
+        let Terms { source: at, rank, run, cycle, from, until, done } = terms;
+        let from_micros = match source.kind {
             Kind::Live { .. } => "s.from_micros",
             Kind::Stored => "CAST(NULL AS bigint)",
         };
         let mut text = format!(
-            "SELECT {at} AS source, {rank} AS rank, CAST({} AS bigint) AS bill_run_id, s.partition AS partition, \
-             s.customer_id AS customer_id, s.usage_product_inventory_id AS upi, {from} AS from_micros FROM ",
-            source.bill_run
+            "SELECT {at} AS source, {rank} AS rank, CAST({run} AS bigint) AS bill_run_id, s.partition AS partition, \
+             s.customer_id AS customer_id, s.usage_product_inventory_id AS upi, {from_micros} AS from_micros FROM ",
         );
         match source.kind {
-            Kind::Live { cycle, span, storing } => {
+            Kind::Live { storing, .. } => {
                 text.push_str(&self.live_base());
-                let (from, until) = (span.0.micros(), span.1.micros());
                 let _ = write!(
                     text,
                     " WHERE s.billing_cycle_id = {cycle} AND s.from_micros < {until} AND s.until_micros > {from} \
                      AND (s.after_micros IS NULL OR s.after_micros <= {from})"
                 );
-                if let Some(done) = storing {
+                if storing.is_some() {
                     let _ = write!(
                         text,
                         " AND s.customer_id > {done} AND NOT EXISTS (SELECT 1 FROM stored_ahead h \
-                         WHERE h.partition = s.partition AND h.bill_run_id = {} AND h.customer_id = s.customer_id)",
-                        source.bill_run
+                         WHERE h.partition = s.partition AND h.bill_run_id = {run} AND h.customer_id = s.customer_id)"
                     );
                 }
                 if self.filters.prune() {
-                    text.push_str(&self.covered(span));
+                    text.push_str(&self.covered(terms));
                 }
             }
             Kind::Stored => {
-                text.push_str(&self.stored_base(source.bill_run));
-                let _ = write!(text, " WHERE s.bill_run_id = {}", source.bill_run);
-                if self.filters.prune() {
-                    let meets = |ids: &Option<Vec<i64>>| ids.as_ref().map(|ids| format!("{{}} IN ({})", list(ids)));
-                    let Filters { assignments, plans, components, .. } = self.filters;
-                    let conditions = [meets(assignments), meets(plans), meets(components)];
-                    let _ = write!(text, " AND {}", (self.dialect.nested)("s.entries", conditions));
-                }
+                text.push_str(&self.stored_base(run));
+                let _ = write!(text, " WHERE s.bill_run_id = {run}");
+                self.push_parts(&mut text);
             }
         }
         if source.partitions.len() < self.partitions {
@@ -213,6 +223,26 @@ impl Statements<'_> {
         }
     }
 
+    /// That a part of the stored row is asked for.
+    fn push_parts(&self, text: &mut String) {
+        let Filters { assignments, plans, components, .. } = self.filters;
+        let asked: Vec<(&str, &str, String)> = [
+            ("assignment_ids", "assignment", assignments),
+            ("inclusive_usage_plan_ids", "plan", plans),
+            ("component_ids", "component", components),
+        ]
+        .into_iter()
+        .filter_map(|(column, name, ids)| Some((column, name, list(ids.as_ref()?))))
+        .collect();
+        for (column, _, ids) in &asked {
+            let _ = write!(text, " AND {}", (self.dialect.any_of)(&format!("s.{column}"), ids));
+        }
+        if asked.len() > 1 {
+            let together: Vec<String> = asked.iter().map(|(_, name, ids)| format!("n.{name} IN ({ids})")).collect();
+            let _ = write!(text, " AND EXISTS (SELECT 1 FROM {} WHERE {})", self.dialect.parts, together.join(" AND "));
+        }
+    }
+
     /// Where live rows are looked for.
     fn live_base(&self) -> String {
         let fence = self.dialect.fence;
@@ -230,7 +260,7 @@ impl Statements<'_> {
     }
 
     /// Where stored rows of a run are looked for.
-    fn stored_base(&self, run: i64) -> String {
+    fn stored_base(&self, run: &str) -> String {
         let fence = self.dialect.fence;
         match &self.ways.1 {
             Way::Order => "stored_row s".to_owned(),
@@ -248,16 +278,14 @@ impl Statements<'_> {
     }
 
     /// That an assignment which is asked for covers the row in this span.
-    fn covered(&self, span: (Instant, Instant)) -> String {
+    fn covered(&self, Terms { from, until, .. }: &Terms) -> String {
         let Filters { assignments, plans, components, .. } = self.filters;
         let mut text = format!(
             " AND EXISTS (SELECT 1 FROM assignment a WHERE a.partition = s.partition AND a.customer_id = s.customer_id \
-             AND a.from_micros < {} AND a.until_micros > {} AND (a.usage_product_id IS NULL \
+             AND a.from_micros < {until} AND a.until_micros > {from} AND (a.usage_product_id IS NULL \
              OR s.usage_product_id IS NULL OR a.usage_product_id = s.usage_product_id) \
              AND (a.level = 2 OR a.level = 1 AND a.scope = s.site_id \
-             OR a.level = 0 AND a.scope = s.usage_product_inventory_id)",
-            span.1.micros(),
-            span.0.micros()
+             OR a.level = 0 AND a.scope = s.usage_product_inventory_id)"
         );
         if let Some(ids) = assignments {
             let _ = write!(text, " AND a.assignment_id IN ({})", list(ids));

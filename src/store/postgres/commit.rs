@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::types::{Timestamp, uuid_of};
 use super::{behind, copy, repair};
-use crate::domain::{BucketRow, Instant, Inventory, LastUsage, LineRow, Position, StandingRow, StoredRow};
+use crate::domain::{BucketRow, Instant, Inventory, LastUsage, LineRow, Position, StandingRow, StoredPart, StoredRow};
 use crate::failpoint;
 use crate::store::plans::Plans;
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
@@ -364,12 +364,18 @@ async fn write_stored(connection: &mut PgConnection, commit: &Commit) -> Result<
     if !commit.stored_rows.is_empty() {
         let rows = &commit.stored_rows;
         let column = |pick: fn(&StoredRow) -> i64| rows.iter().map(pick).collect::<Vec<i64>>();
+        let lists = |pick: fn(&StoredPart) -> i64| -> Vec<String> {
+            let list = |row: &StoredRow| row.parts.iter().map(|part| pick(part).to_string()).collect::<Vec<_>>();
+            rows.iter().map(|row| format!("{{{}}}", list(row).join(","))).collect()
+        };
         sqlx::query(
             "INSERT INTO stored_row (partition, bill_run_id, customer_id, usage_product_inventory_id, site_id, \
-             contract_owner_id, entries, period_start_date, period_end_date) SELECT $1, run, customer, upi, site, owner, \
-             entries, date '1970-01-01' + period_start, date '1970-01-01' + period_end \
-             FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::text[], $8::int4[], $9::int4[]) \
-             u(run, customer, upi, site, owner, entries, period_start, period_end)",
+             contract_owner_id, entries, period_start_date, period_end_date, assignment_ids, inclusive_usage_plan_ids, \
+             component_ids) SELECT $1, run, customer, upi, site, owner, entries, date '1970-01-01' + period_start, \
+             date '1970-01-01' + period_end, assignments::int8[], plans::int8[], components::int8[] \
+             FROM unnest($2::int8[], $3::int8[], $4::int8[], $5::int8[], $6::int8[], $7::text[], $8::int4[], $9::int4[], \
+             $10::text[], $11::text[], $12::text[]) \
+             u(run, customer, upi, site, owner, entries, period_start, period_end, assignments, plans, components)",
         )
         .bind(commit.partition)
         .bind(column(|row| row.bill_run))
@@ -380,6 +386,9 @@ async fn write_stored(connection: &mut PgConnection, commit: &Commit) -> Result<
         .bind(rows.iter().map(|row| row.entries.as_str()).collect::<Vec<_>>())
         .bind(rows.iter().map(|row| row.period_start.days()).collect::<Vec<i32>>())
         .bind(rows.iter().map(|row| row.period_end.days()).collect::<Vec<i32>>())
+        .bind(lists(|part| part.assignment))
+        .bind(lists(|part| part.plan))
+        .bind(lists(|part| part.component))
         .execute(&mut *connection)
         .await?;
     }

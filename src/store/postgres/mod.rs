@@ -66,6 +66,8 @@ impl Postgres {
     /// Connects lazily: a database that does not answer shows at the first use.
     pub(super) fn open(options: &Options) -> Result<Postgres, StoreError> {
         let parse = |url: &str, key: &str| url::options(url, key).map_err(StoreError::Failed);
+        // Compiling a statement of a few milliseconds takes seconds once it has hundreds of branches.
+        let parse = |url: &str, key: &str| parse(url, key).map(|(to, place)| (to.options([("jit", "off")]), place));
         let (main, place) = parse(&options.url, "store.url")?;
         let (read, read_place) = match &options.read_url {
             Some(url) => parse(url, "store.read_url")?,

@@ -17,19 +17,8 @@ static DIALECT: Dialect = Dialect {
     micros: |column| format!("CAST(extract(epoch FROM {column}) * 1000000 AS bigint)"),
     instant: |micros| format!("(timestamptz 'epoch' + {micros} * interval '1 microsecond')"),
     any_of: |column, ids| format!("{column} && ARRAY[{ids}]::int8[]"),
-    nested: |column, [assignments, plans, components]| {
-        let meets = |condition: Option<String>, value: &str| condition.map(|text| text.replace("{}", value));
-        let component = meets(components, "n.\"componentId\"").map(|condition| {
-            format!("EXISTS (SELECT 1 FROM jsonb_to_recordset(e.components) n(\"componentId\" int8) WHERE {condition})")
-        });
-        let all = [meets(assignments, "e.\"assignmentId\""), meets(plans, "e.\"inclusiveUsagePlanId\""), component];
-        let all: Vec<String> = all.into_iter().flatten().collect();
-        format!(
-            "EXISTS (SELECT 1 FROM jsonb_to_recordset({column}::jsonb) e(\"assignmentId\" int8, \
-             \"inclusiveUsagePlanId\" int8, components jsonb) WHERE {})",
-            all.join(" AND ")
-        )
-    },
+    lateral: true,
+    parts: "unnest(s.assignment_ids, s.inclusive_usage_plan_ids, s.component_ids) n(assignment, plan, component)",
 };
 
 /// A connection that goes back to its pool by [`Lent::give_back`]. One that nobody waits for any more, since the answer took

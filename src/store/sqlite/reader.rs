@@ -16,18 +16,10 @@ static DIALECT: Dialect = Dialect {
     micros: str::to_owned,
     instant: |micros| micros.to_string(),
     any_of: |column, ids| format!("EXISTS (SELECT 1 FROM json_each({column}) n WHERE n.value IN ({ids}))"),
-    nested: |column, [assignments, plans, components]| {
-        let meets = |condition: Option<String>, value: &str| condition.map(|text| text.replace("{}", value));
-        let component = meets(components, "json_extract(n.value, '$.componentId')")
-            .map(|condition| format!("EXISTS (SELECT 1 FROM json_each(e.value, '$.components') n WHERE {condition})"));
-        let all = [
-            meets(assignments, "json_extract(e.value, '$.assignmentId')"),
-            meets(plans, "json_extract(e.value, '$.inclusiveUsagePlanId')"),
-            component,
-        ];
-        let all: Vec<String> = all.into_iter().flatten().collect();
-        format!("EXISTS (SELECT 1 FROM json_each({column}) e WHERE {})", all.join(" AND "))
-    },
+    lateral: false,
+    parts: "(SELECT a.value AS assignment, p.value AS plan, c.value AS component FROM json_each(s.assignment_ids) a \
+            JOIN json_each(s.inclusive_usage_plan_ids) p ON p.key = a.key \
+            JOIN json_each(s.component_ids) c ON c.key = a.key) n",
 };
 
 /// How many steps of its machine SQLite makes between two looks at the clock.

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::read::key_bytes;
 use super::{behind, repair};
-use crate::domain::Instant;
+use crate::domain::{Instant, StoredPart, StoredRow};
 use crate::store::plans::Plans;
 use crate::store::{Commit, Published, Settled, hex};
 
@@ -306,10 +306,15 @@ async fn stored(connection: &mut SqliteConnection, commit: &Commit) -> Result<()
     for (statement, run) in gone.chain(ended) {
         sqlx::query(statement).bind(commit.partition).bind(run).execute(&mut *connection).await?;
     }
+    let list = |row: &StoredRow, pick: fn(&StoredPart) -> i64| {
+        let ids: Vec<String> = row.parts.iter().map(|part| pick(part).to_string()).collect();
+        format!("[{}]", ids.join(","))
+    };
     for row in &commit.stored_rows {
         sqlx::query(
             "INSERT INTO stored_row (partition, bill_run_id, customer_id, usage_product_inventory_id, site_id, \
-             contract_owner_id, period_start_date, period_end_date, entries) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+             contract_owner_id, period_start_date, period_end_date, entries, assignment_ids, inclusive_usage_plan_ids, \
+             component_ids) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(commit.partition)
         .bind(row.bill_run)
@@ -320,6 +325,9 @@ async fn stored(connection: &mut SqliteConnection, commit: &Commit) -> Result<()
         .bind(row.period_start.days())
         .bind(row.period_end.days())
         .bind(&row.entries)
+        .bind(list(row, |part| part.assignment))
+        .bind(list(row, |part| part.plan))
+        .bind(list(row, |part| part.component))
         .execute(&mut *connection)
         .await?;
     }
