@@ -15,6 +15,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{Message, Offset, TopicPartitionList};
 
+use super::damages::Damages;
 use super::group::{Decision, Group, pairs};
 use super::topics::{self, missing};
 use super::turns::Turns;
@@ -58,8 +59,10 @@ pub fn consume(
 ) -> Result<(), StreamError> {
     control.is_this_thread();
     let mut pause = PAUSE.0;
+    let mut damages = Damages::default();
     while !control.stopping() {
-        let mut member = Member::join(options, partitions, &mut sink, notices.as_ref())?;
+        damages.begin();
+        let mut member = Member::join(options, partitions, &mut sink, &mut damages, notices.as_ref())?;
         let since = Instant::now();
         let ended = member.run(control);
         member.leave();
@@ -91,6 +94,7 @@ struct Member<'a, S> {
     /// Partitions of each topic.
     count: i32,
     sink: &'a mut S,
+    damages: &'a mut Damages,
     notices: &'a dyn Notices,
     /// Given to the sink and not taken back; `None` between assignments.
     partitions: Option<Vec<i32>>,
@@ -98,7 +102,7 @@ struct Member<'a, S> {
     turns: Turns,
     // Queues hold the consumer, so they go before it.
     consumer: Arc<BaseConsumer<Group>>,
-    /// Whether to join again: a position was not there and the brokers did not say what is, or records cannot be read.
+    /// Whether to join again: a position was not there, and the brokers did not say what is.
     astray: bool,
     away: bool,
     probed: Instant,
@@ -110,6 +114,7 @@ impl<'a, S: Sink> Member<'a, S> {
         options: &'a Options,
         partitions: i32,
         sink: &'a mut S,
+        damages: &'a mut Damages,
         notices: &'a dyn Notices,
     ) -> Result<Self, StreamError> {
         let mut consumer: BaseConsumer<Group> = client::create(&options.consumer(partitions)?, Group::default())?;
@@ -123,6 +128,7 @@ impl<'a, S: Sink> Member<'a, S> {
             options,
             count: partitions,
             sink,
+            damages,
             notices,
             partitions: None,
             queues: Vec::new(),
@@ -137,7 +143,7 @@ impl<'a, S: Sink> Member<'a, S> {
 
     /// Consumes until it is to stop or to join again.
     fn run(&mut self, control: &Control) -> Result<(), StreamError> {
-        while !control.stopping() && !control.take_rejoin() && !self.astray {
+        while !control.stopping() && !control.take_rejoin() && !self.astray && !self.damages.are_due() {
             if !self.serve()? {
                 return Ok(());
             }
@@ -276,12 +282,19 @@ impl<'a, S: Sink> Member<'a, S> {
         let (mut given, mut began) = (0, None);
         for at in self.turns.order(self.queues.len()) {
             let queue = &mut self.queues[at];
+            let (partition, input) = (queue.partition, queue.input);
+            if self.damages.hold(partition, input) {
+                continue;
+            }
             for _ in 0..self.sink.room(queue.partition, queue.input).min(VISIT) {
                 match queue.records.poll(Duration::ZERO) {
                     None => break,
                     Some(Ok(message)) => {
                         queue.next = message.offset() + 1;
                         queue.at_end = false;
+                        if self.damages.mended(partition, input) {
+                            self.sink.unreadable(partition, input, None);
+                        }
                         if self.sink.record(queue.input, &message) {
                             began = Some(at);
                         }
@@ -290,6 +303,9 @@ impl<'a, S: Sink> Member<'a, S> {
                     Some(Err(KafkaError::PartitionEOF(_))) => {
                         // Records that came later may stand behind it: each fetch that reached the end says so.
                         (queue.at_end, queue.exact) = (true, false);
+                        if self.damages.mended(partition, input) {
+                            self.sink.unreadable(partition, input, None);
+                        }
                         self.sink.at_end(queue.partition, queue.input, queue.next);
                     }
                     Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::AutoOffsetReset) => {
@@ -299,6 +315,9 @@ impl<'a, S: Sink> Member<'a, S> {
                         let gap = Gap { input, topic: topic.to_owned(), partition, next, held };
                         // Even if the topic has the offset by now: then it is another record's.
                         if gap.held.is_some() {
+                            if self.damages.mended(partition, input) {
+                                self.sink.unreadable(partition, input, None);
+                            }
                             self.sink.gap(gap);
                         } else {
                             tracing::warn!("{error}; {gap}; joining the group again");
@@ -307,14 +326,14 @@ impl<'a, S: Sink> Member<'a, S> {
                         break;
                     }
                     Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) => {
-                        // librdkafka goes on behind them, and nothing says that they were passed over.
-                        let topic = self.options.topic(queue.input);
-                        let (partition, next) = (queue.partition, queue.next);
+                        let (topic, next) = (self.options.topic(input), queue.next);
                         let why =
                             format!("topic {topic}, partition {partition}: records from offset {next} on are damaged");
-                        tracing::error!("{why} ({error}); joining the group again to read them anew");
-                        self.notices.broker_away(&why);
-                        (self.away, self.astray) = (true, true);
+                        let pause = self.damages.found(partition, input);
+                        tracing::error!("{why} ({error}); they are read anew in {pause:?}, and never passed over");
+                        self.sink.unreadable(partition, input, Some(why));
+                        // What librdkafka takes for the position is not it.
+                        queue.at_end = false;
                         break;
                     }
                     Some(Err(error)) => {

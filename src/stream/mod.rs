@@ -7,6 +7,7 @@ pub mod alerts;
 mod client;
 mod consumer;
 mod control;
+mod damages;
 pub mod embedded;
 mod ends;
 pub mod feeder;

@@ -40,6 +40,10 @@ pub trait Sink: Send + 'static {
     /// The topic does not hold the position to go on from. From now on there must be no room for the partition pair.
     fn gap(&mut self, gap: Gap);
 
+    /// Records of the input that come next are damaged, and why, in one line; none comes until they are whole again or
+    /// gone, which `None` tells. The partition's other input goes on.
+    fn unreadable(&mut self, partition: i32, input: Input, why: Option<String>);
+
     /// Every queue was looked into once: hands batches over.
     fn round(&mut self);
 

@@ -29,7 +29,7 @@ pub const AUDIT_CUSTOMERS: &str = "headroom_audit_customers_total";
 pub const AUDIT_DRIFT: &str = "headroom_audit_drift_total";
 /// Gauge: records yet to apply, by `topic` and `partition`.
 pub const LAG: &str = "headroom_lag_records";
-/// Gauge: 1 for a `topic` and `partition` whose position is not there, so that its partition pair stopped, else 0.
+/// Gauge: 1 for a `topic` and `partition` that is not read, as its position is not there or its records are damaged, else 0.
 pub const STOPPED: &str = "headroom_partition_stopped";
 /// Gauge: alerts not yet published; of the active relay only.
 pub const OUTBOX: &str = "headroom_outbox_alerts";
@@ -156,7 +156,7 @@ fn describe() {
     describe_gauge!(
         STOPPED,
         Unit::Count,
-        "1 while a partition stands still since the topic does not have its position, else 0."
+        "1 while a partition is not read: its topic does not have its position, or its records are damaged; else 0."
     );
     describe_gauge!(OUTBOX, Unit::Count, "Alerts not yet published, from the active relay only.");
     describe_gauge!(

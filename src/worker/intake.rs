@@ -340,10 +340,7 @@ impl Sink for Intake {
             let [usage, assignments] = slot.given;
             slot.open.begin_at(Offsets { usage, assignments });
         }
-        let input = match input {
-            stream::Input::Usage => Input::Usage,
-            stream::Input::Assignments => Input::Assignments,
-        };
+        let input = Input::from(input);
         let mut headers = Vec::new();
         stream::record::for_each_header(message, |name, value| headers.push((name, value)));
         let record = Record {
@@ -364,10 +361,7 @@ impl Sink for Intake {
 
     fn at_end(&mut self, partition: i32, input: stream::Input, offset: i64) {
         let Some(slot) = self.slots.get_mut(&partition) else { return };
-        let input = match input {
-            stream::Input::Usage => Input::Usage,
-            stream::Input::Assignments => Input::Assignments,
-        };
+        let input = Input::from(input);
         if input == Input::Assignments {
             slot.facts_until = None;
         }
@@ -379,6 +373,16 @@ impl Sink for Intake {
     fn gap(&mut self, gap: Gap) {
         let Some(slot) = self.slots.get(&gap.partition) else { return };
         slot.watched.shared.stop_at(&gap, false);
+    }
+
+    fn unreadable(&mut self, partition: i32, input: stream::Input, why: Option<String>) {
+        let Some(slot) = self.slots.get_mut(&partition) else { return };
+        let input = Input::from(input);
+        if input == Input::Assignments {
+            // They may be so for long, and balances do not depend on the order.
+            slot.facts_until = None;
+        }
+        slot.watched.shared.unreadable()[input as usize] = why;
     }
 
     fn round(&mut self) {
@@ -422,6 +426,15 @@ impl Sink for Intake {
             }
         }
         moved
+    }
+}
+
+impl From<stream::Input> for Input {
+    fn from(input: stream::Input) -> Input {
+        match input {
+            stream::Input::Usage => Input::Usage,
+            stream::Input::Assignments => Input::Assignments,
+        }
     }
 }
 

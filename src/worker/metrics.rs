@@ -107,7 +107,7 @@ impl Metrics {
         }
     }
 
-    /// The gauge of whether a partition stands still since its position is not there.
+    /// The gauge of whether a partition of a topic is not read.
     pub(super) fn stopped(&self, input: Input, partition: i32) -> Gauge {
         let topic = self.topics[input as usize].clone();
         gauge!(names::STOPPED, "topic" => topic, "partition" => partition.to_string())

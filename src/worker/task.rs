@@ -33,6 +33,8 @@ pub(super) struct Shared {
     usage_end: AtomicI64,
     /// Why no more records are taken, if so.
     stop: Mutex<Option<Stop>>,
+    /// Why none come of an input, if so.
+    unreadable: Mutex<[Option<String>; 2]>,
     /// Batches handed over that are not committed yet.
     in_hand: AtomicUsize,
     committed: [AtomicI64; 2],
@@ -57,6 +59,7 @@ impl Shared {
             ends: partition.ends.clone(),
             usage_end: AtomicI64::new(offsets.usage),
             stop: Mutex::default(),
+            unreadable: Mutex::default(),
             in_hand: AtomicUsize::new(0),
             committed: [AtomicI64::new(offsets.usage), AtomicI64::new(offsets.assignments)],
             next_fact: AtomicI64::new(0),
@@ -72,6 +75,11 @@ impl Shared {
     /// Why no more records are taken, if so.
     pub(super) fn stop(&self) -> MutexGuard<'_, Option<Stop>> {
         lock(&self.stop)
+    }
+
+    /// Why no records come of each input: those that come next are damaged.
+    pub(super) fn unreadable(&self) -> MutexGuard<'_, [Option<String>; 2]> {
+        lock(&self.unreadable)
     }
 
     /// Notes where the usage topic ends.

@@ -75,6 +75,8 @@ impl Watch {
             }
             self.metrics.behind.set(watched.values().map(|one| one.shared.behind()).sum::<usize>() as f64);
             self.metrics.held.set(watched.values().map(|one| one.shared.held()).sum::<i64>() as f64);
+            let stood: BTreeMap<i32, Offsets> =
+                watched.iter().map(|(partition, one)| (*partition, one.shared.committed())).collect();
             let partitions: Vec<i32> = watched.keys().copied().collect();
             let asked_at = (self.context.now)();
             let options = self.stream.clone();
@@ -91,7 +93,7 @@ impl Watch {
                         }
                         None => leaders.ok(),
                     }
-                    let (looks, applied) = self.show(&watched, &found.starts, &runs, asked_at);
+                    let (looks, applied) = self.show(&watched, &stood, &found.starts, &runs, asked_at);
                     if on_time {
                         self.note_applied(&applied).await;
                     }
@@ -152,11 +154,14 @@ impl Watch {
         let mut lines = Vec::new();
         for (partition, one) in watched {
             let stop = one.shared.stop();
+            let unreadable = one.shared.unreadable();
             for input in [Input::Usage, Input::Assignments] {
                 let stopped = stop.as_ref().is_some_and(|stop| stop.is_of(input));
-                self.metrics.stopped(input, *partition).set(if stopped { 1.0 } else { 0.0 });
+                let stands = stopped || unreadable[input as usize].is_some();
+                self.metrics.stopped(input, *partition).set(if stands { 1.0 } else { 0.0 });
             }
             lines.extend(stop.as_ref().map(|stop| stop.line.clone()));
+            lines.extend(unreadable.iter().flatten().cloned());
         }
         if lines.is_empty() {
             self.health.ok(names::PARTITIONS);
@@ -196,11 +201,13 @@ impl Watch {
     }
 
     /// Sets the gauges of lag: records up to where a read_committed reader is at the end, and bill runs yet to apply.
-    /// Returns how the partitions are that are to move, and up to what times they have applied things. One that lags is told
-    /// where its topics ended at `asked_at`.
+    /// Returns how the partitions are that are to move, and up to what times they have applied things: nothing is known of
+    /// those whose topics end before where they `stood` already, made again or cut off as they are. One that lags is told where
+    /// its topics ended at `asked_at`.
     fn show(
         &self,
         watched: &BTreeMap<i32, Watched>,
+        stood: &BTreeMap<i32, Offsets>,
         ends: &[Start],
         known: &KnownRuns,
         asked_at: domain::Instant,
@@ -224,14 +231,19 @@ impl Watch {
             let assignments = lag_of(Input::Assignments, committed.assignments, end.assignments) + runs_to_come;
             self.metrics.lag(Input::Usage, end.partition).set(usage as f64);
             self.metrics.lag(Input::Assignments, end.partition).set(assignments as f64);
-            if one.shared.stop().is_none() {
+            let is_cut = stood
+                .get(&end.partition)
+                .is_none_or(|stood| end.usage < stood.usage || end.assignments < stood.assignments);
+            if one.shared.stop().is_none() && !is_cut {
                 let (partition, epoch, lag) = (end.partition, one.shared.epoch, usage + assignments);
                 let has_facts = lag_of(Input::Assignments, one.shared.next_fact(), end.assignments) == 0;
                 let facts = has_facts.then_some(asked_at);
                 let runs = known.until.filter(|_| runs_to_come == 0);
                 one.shared.ends.note_seen(facts, runs);
                 applied.push(AppliedUpTo { partition, epoch, all: (lag == 0).then_some(asked_at), facts, runs });
-                looks.push(Look { partition, committed, steps: one.shared.steps(), lag });
+                if one.shared.unreadable().iter().all(Option::is_none) {
+                    looks.push(Look { partition, committed, steps: one.shared.steps(), lag });
+                }
                 if lag > 0 && runs_to_come == 0 {
                     one.shared.ends.push(asked_at, Offsets { usage: end.usage, assignments: end.assignments });
                 }

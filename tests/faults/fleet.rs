@@ -168,12 +168,13 @@ impl Fleet {
         self.processes[seat].child.is_some()
     }
 
-    /// Whether one of them has said this.
-    pub(crate) fn have_said(&self, words: &str) -> bool {
-        self.processes.iter().any(|process| {
+    /// How often they have said this, all of them together.
+    pub(crate) fn times_said(&self, words: &str) -> usize {
+        let said = |process: &Process| {
             let log = fs::read(self.folder.join(format!("{}.log", process.name))).unwrap_or_default();
-            String::from_utf8_lossy(&log).contains(words)
-        })
+            String::from_utf8_lossy(&log).matches(words).count()
+        };
+        self.processes.iter().map(said).sum()
     }
 
     fn last_words(&self, seat: Seat) -> String {

@@ -155,6 +155,10 @@ impl Sink for Probe {
         self.shared.change(|seen| seen.gaps.push(gap));
     }
 
+    fn unreadable(&mut self, partition: i32, input: Input, why: Option<String>) {
+        panic!("{input:?} {partition}: nothing damages records here: {why:?}");
+    }
+
     fn round(&mut self) {
         let mut seen = self.shared.lock();
         if std::mem::take(&mut seen.changed) {

@@ -1,0 +1,79 @@
+//! Records that lie damaged on the broker's disk, or were damaged on the way: read anew until they are whole.
+//!
+//! librdkafka says of them once that they are, and then goes on behind them, or from anywhere. So from then on nothing is taken
+//! from their partition's queue, and after a pause they are asked for by a new client, which begins where the sink says.
+//! Meanwhile all other partitions go on.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use super::Input;
+
+/// The pause before that, doubled each time up to the second: joining the group again holds all partitions up for a moment.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// Partitions of topics whose next records were damaged when they were read last.
+#[derive(Debug, Default)]
+pub(super) struct Damages(BTreeMap<(i32, Input), Damage>);
+
+#[derive(Debug)]
+struct Damage {
+    pause: Duration,
+    /// When they are to be read anew; `None` once that is under way.
+    again: Option<Instant>,
+}
+
+impl Damages {
+    /// Notes that the next records are damaged. Returns how long they are left alone.
+    pub(super) fn found(&mut self, partition: i32, input: Input) -> Duration {
+        let before = self.0.get(&(partition, input)).map(|damage| damage.pause);
+        let pause = before.map_or(PAUSE.0, |before| (before * 2).min(PAUSE.1));
+        self.0.insert((partition, input), Damage { pause, again: Some(Instant::now() + pause) });
+        pause
+    }
+
+    /// Notes that what comes next is whole, or gone. True: it was not before.
+    pub(super) fn mended(&mut self, partition: i32, input: Input) -> bool {
+        !self.0.is_empty() && self.0.remove(&(partition, input)).is_some()
+    }
+
+    /// Whether nothing may be taken from a queue.
+    pub(super) fn hold(&self, partition: i32, input: Input) -> bool {
+        !self.0.is_empty() && self.0.get(&(partition, input)).is_some_and(|damage| damage.again.is_some())
+    }
+
+    /// Whether it is time to read any of them anew.
+    pub(super) fn are_due(&self) -> bool {
+        self.0.values().filter_map(|damage| damage.again).any(|again| again <= Instant::now())
+    }
+
+    /// Reads all of them anew.
+    pub(super) fn begin(&mut self) {
+        self.0.values_mut().for_each(|damage| damage.again = None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_damaged_is_left_alone_ever_longer_until_it_is_whole() {
+        let mut damages = Damages::default();
+        let (input, other) = (Input::Usage, Input::Assignments);
+        assert!(!damages.hold(3, input) && !damages.mended(3, input));
+        let pauses: Vec<u64> = (0..8)
+            .map(|_| {
+                let pause = damages.found(3, input).as_secs();
+                assert!(damages.hold(3, input) && !damages.hold(3, other) && !damages.hold(4, input));
+                assert!(!damages.are_due(), "its pause has only begun");
+                damages.begin();
+                assert!(!damages.hold(3, input));
+                pause
+            })
+            .collect();
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert!(damages.mended(3, input) && !damages.mended(3, input));
+        assert_eq!(damages.found(3, input), PAUSE.0);
+    }
+}
