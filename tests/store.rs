@@ -46,10 +46,15 @@ impl Scene {
     }
 
     fn open(&self) -> Arc<dyn Store> {
+        self.open_with(3)
+    }
+
+    /// A store with so many connections for worker and relay.
+    fn open_with(&self, connections: u32) -> Arc<dyn Store> {
         let options = Options {
             url: self.url.clone(),
             read_url: None,
-            connections: 3,
+            connections,
             read_connections: 2,
             timeout: Duration::from_secs(10),
             read_timeout: Duration::from_secs(60),
@@ -656,6 +661,50 @@ on_both!(
     a_gap_stays_until_it_is_accepted,
     a_newer_schema_is_refused
 );
+
+/// A commit that nobody waits for any more, since its partition was taken away, leaves nothing on its connection that the
+/// next one takes for his own answer.
+#[tokio::test]
+async fn a_commit_that_is_cut_off_spoils_no_connection() {
+    use sqlx::Connection as _;
+    let scene = Scene::postgres().await;
+    scene.ready().await;
+    let store = scene.open_with(1);
+    let epoch = store.take(0).await.unwrap().epoch;
+    let customer = customers_of(0).next().unwrap();
+    let with_usage = |commits: i64, start: i64| {
+        let position = Position { start: Moment::from_micros(start), key: EventKey(9) };
+        let key = LedgerKey { customer, position };
+        let usage = NewUsage { key, state: UsageState::Counted, source: 0, body: 0..4, draws: 4..4 };
+        Commit { usage: vec![usage], bytes: b"body".to_vec(), ..commit(0, epoch, commits, 1..1) }
+    };
+    store.commit(&with_usage(0, 1_000_000)).await.unwrap();
+    // While another session is about to write the same event, COPY waits for it at its end.
+    let mut other = sqlx::PgConnection::connect(&scene.url).await.unwrap();
+    let same = "BEGIN; INSERT INTO ledger (customer_id, start_time, event_key, partition, source, state, body, draws) \
+                SELECT customer_id, start_time + interval '1 second', event_key, partition, source, state, body, draws \
+                FROM ledger";
+    sqlx::raw_sql(same).execute(&mut other).await.unwrap();
+    let cut_off = with_usage(1, 2_000_000);
+    let waiting = tokio::spawn({
+        let store = store.clone();
+        async move { store.commit(&cut_off).await }
+    });
+    let stuck = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while sqlx::query_scalar::<_, i64>(stuck).fetch_one(&mut other).await.unwrap() == 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    waiting.abort();
+    assert!(waiting.await.unwrap_err().is_cancelled());
+    sqlx::raw_sql("ROLLBACK").execute(&mut other).await.unwrap();
+    for _ in 0..5 {
+        let rows = store.usage_after(0, customer, None, 10).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.position.start.micros()).collect::<Vec<i64>>(), [1_000_000]);
+        assert_eq!(store.progress().await.unwrap().len(), 2);
+    }
+    store.commit(&with_usage(1, 2_000_000)).await.unwrap();
+    assert_eq!(store.usage_after(0, customer, None, 10).await.unwrap().len(), 2);
+}
 
 /// A worker that stopped in the middle of a COPY is busy to PostgreSQL, so that nothing ends its transaction but its
 /// partition's next owner. Whoever else holds the row is named.

@@ -1,8 +1,9 @@
 //! One transaction for a batch. Its first statement is the fence: nothing is written by whoever lost the partition.
 
+use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgArguments, PgConnection, PgPool};
 use sqlx::query::Query;
-use sqlx::{Error, Postgres};
+use sqlx::{Connection as _, Error, Postgres};
 use uuid::Uuid;
 
 use super::types::{Timestamp, uuid_of};
@@ -12,15 +13,49 @@ use crate::failpoint;
 use crate::store::plans::Plans;
 use crate::store::{Commit, CommitError, OfCustomer, StoreError, hex};
 
+/// A connection that goes back to its pool only once what was begun on it came to its end. Of a COPY that nobody waits for
+/// any more, since the partition was taken away, sqlx 0.8 forgets that an answer is yet to come: it gives the connection for a
+/// ready one, and whoever asks next takes that answer for his own, and his own goes to the one after him.
+struct Lent(Option<PoolConnection<Postgres>>);
+
+impl Lent {
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        if let Some(connection) = self.0.take() {
+            // Closed without a word: the database takes back what was not committed.
+            drop(connection.detach());
+        }
+    }
+}
+
 /// Writes a commit, all of it or nothing.
 pub(super) async fn write(
     pool: &PgPool,
     commit: &Commit,
     describe: impl Fn(&Error) -> StoreError,
 ) -> Result<(), CommitError> {
-    let failed = |error: Error| CommitError::Store(describe(&error));
     failpoint::hit("before-fence");
-    let mut transaction = pool.begin().await.map_err(failed)?;
+    let connection = pool.acquire().await.map_err(|error| CommitError::Store(describe(&error)))?;
+    let mut lent = Lent(Some(connection));
+    let written = write_on(lent.0.as_mut().expect("it was lent just now"), commit, describe).await;
+    if matches!(written, Ok(()) | Err(CommitError::Fenced(_))) {
+        lent.give_back();
+    }
+    written
+}
+
+async fn write_on(
+    connection: &mut PgConnection,
+    commit: &Commit,
+    describe: impl Fn(&Error) -> StoreError,
+) -> Result<(), CommitError> {
+    let failed = |error: Error| CommitError::Store(describe(&error));
+    let mut transaction = connection.begin().await.map_err(failed)?;
     if !fence(&mut transaction, commit).await.map_err(failed)? {
         return Err(CommitError::Fenced(commit.partition));
     }
