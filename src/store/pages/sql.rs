@@ -157,7 +157,8 @@ impl Statements<'_> {
             };
             return sources().map(|(terms, source)| cut_off(self.branch(&terms, source))).collect();
         }
-        let mut shapes: BTreeMap<(Shape, &[i32]), (&Source, Vec<String>)> = BTreeMap::new();
+        // Of each shape one source, for what they share, and the rows that tell them apart.
+        let mut shapes: BTreeMap<_, (&Source, Vec<String>)> = BTreeMap::new();
         for (terms, source) in sources() {
             let shape = (Shape::of(source), source.partitions.as_slice());
             shapes.entry(shape).or_insert_with(|| (source, Vec::new())).1.push(terms.into_row());
