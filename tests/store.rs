@@ -151,14 +151,30 @@ async fn published_alerts_leave(scene: Scene) {
     let published = Published {
         numbers: vec![Partitioned { partition: 0, value: 3 }],
         offsets: vec![AlertsOffset { partition: 4, next: 17 }],
+        before: Vec::new(),
     };
-    store.published(&published).await.unwrap();
+    assert!(store.published(&published).await.unwrap());
     assert_eq!(numbers(store.outbox(0, 0, 10, 1_000).await.unwrap()), [4, 5]);
     let state = store.relay_state().await.unwrap();
     assert!(state.numbers.contains(&Partitioned { partition: 0, value: 3 }), "{state:?}");
     assert!(state.offsets.contains(&AlertsOffset { partition: 4, next: 17 }), "{state:?}");
     let raised = store.outbox_numbers().await.unwrap();
     assert!(raised.contains(&Partitioned { partition: 0, value: 5 }), "{raised:?}");
+
+    // A store that knows otherwise what is on the topic is told nothing, of the other partitions either.
+    let offset = |partition, next| AlertsOffset { partition, next };
+    let numbers_to = |value| vec![Partitioned { partition: 0, value }];
+    for before in [vec![], vec![offset(4, 16)], vec![offset(4, 17), offset(5, 2)]] {
+        let offsets = vec![offset(4, 18), offset(5, 3)];
+        let published = Published { numbers: numbers_to(5), offsets, before };
+        assert!(!store.published(&published).await.unwrap(), "{published:?}");
+    }
+    assert_eq!(numbers(store.outbox(0, 0, 10, 1_000).await.unwrap()), [4, 5]);
+    assert_eq!(store.relay_state().await.unwrap(), state);
+    // A topic that was made again begins anew.
+    let again = Published { numbers: numbers_to(4), offsets: vec![offset(4, 1)], before: vec![offset(4, 17)] };
+    assert!(store.published(&again).await.unwrap());
+    assert_eq!(store.relay_state().await.unwrap().offsets, [offset(4, 1)]);
 }
 
 async fn one_relay_has_the_lease(scene: Scene) {

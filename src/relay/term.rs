@@ -70,6 +70,8 @@ pub(super) struct Term<'a> {
     producer: Option<AlertsProducer>,
     /// For each input partition the number of the last alert on the topic.
     published: BTreeMap<i32, i64>,
+    /// What the store knows of the topic: for each of its partitions the next offset.
+    noted: BTreeMap<i32, i64>,
 }
 
 impl Term<'_> {
@@ -173,8 +175,7 @@ impl Term<'_> {
         let mut moved: Vec<i32> = batch.iter().map(|(partition, _)| *partition).collect();
         moved.dedup();
         let numbers = moved.into_iter().map(|partition| Partitioned { partition, value: self.published[&partition] });
-        let offsets = offsets.into_iter().map(|(partition, next)| AlertsOffset { partition, next });
-        store.published(&Published { numbers: numbers.collect(), offsets: offsets.collect() }).await?;
+        note(self.options, numbers.collect(), offsets, &mut self.noted).await?;
         Ok(count)
     }
 
@@ -223,9 +224,9 @@ async fn keep_lease(options: &Options, holder: Uuid) -> TermEnd {
 async fn begin(options: &Arc<Options>) -> Result<Term<'_>, TermEnd> {
     let state = options.store.relay_state().await?;
     let mut published: BTreeMap<i32, i64> = state.numbers.iter().map(|known| (known.partition, known.value)).collect();
-    let known: BTreeMap<i32, i64> = state.offsets.iter().map(|known| (known.partition, known.next)).collect();
+    let mut noted: BTreeMap<i32, i64> = state.offsets.iter().map(|known| (known.partition, known.next)).collect();
     let from: Vec<(i32, i64)> =
-        (0..options.alerts_partitions).map(|p| (p, known.get(&p).copied().unwrap_or(0))).collect();
+        (0..options.alerts_partitions).map(|p| (p, noted.get(&p).copied().unwrap_or(0))).collect();
     let setup = options.clone();
     let reading = tokio::task::spawn_blocking(move || {
         let producer = AlertsProducer::new(&setup.stream, &setup.stream.relay_id())?;
@@ -257,10 +258,31 @@ async fn begin(options: &Arc<Options>) -> Result<Term<'_>, TermEnd> {
         }
     }
     let numbers = published.iter().map(|(partition, value)| Partitioned { partition: *partition, value: *value });
-    let offsets = ends.into_iter().map(|(partition, next)| AlertsOffset { partition, next });
     failpoint::hit("relay-topic-read");
-    options.store.published(&Published { numbers: numbers.collect(), offsets: offsets.collect() }).await?;
-    Ok(Term { options, producer: Some(producer), published })
+    note(options, numbers.collect(), ends, &mut noted).await?;
+    Ok(Term { options, producer: Some(producer), published, noted })
+}
+
+/// Tells the store what is on the topic: these numbers, and nothing else before these offsets that `noted` does not cover. A
+/// store that knows otherwise may have lost numbers of alerts that stand there, which nobody would look for again.
+async fn note(
+    options: &Options,
+    numbers: Vec<Partitioned<i64>>,
+    offsets: impl IntoIterator<Item = (i32, i64)>,
+    noted: &mut BTreeMap<i32, i64>,
+) -> Result<(), TermEnd> {
+    let offsets: Vec<AlertsOffset> =
+        offsets.into_iter().map(|(partition, next)| AlertsOffset { partition, next }).collect();
+    let known =
+        |of: &AlertsOffset| noted.get(&of.partition).map(|next| AlertsOffset { partition: of.partition, next: *next });
+    let before = offsets.iter().filter_map(known).collect();
+    let published = Published { numbers, offsets, before };
+    if !options.store.published(&published).await? {
+        let line = "the store knows otherwise what is on the alerts topic: another relay took over, or it went back";
+        return Err(TermEnd::Failed(line.to_owned()));
+    }
+    noted.extend(published.offsets.iter().map(|of| (of.partition, of.next)));
+    Ok(())
 }
 
 /// The input partition and number of an alert on the topic, if it is of this store.

@@ -196,8 +196,10 @@ pub trait Store: Send + Sync + 'static {
     /// Up to so many alerts of a partition after a number, in order: as many as it takes to come to so many bytes.
     async fn outbox(&self, partition: i32, after: i64, rows: usize, bytes: usize) -> Result<Vec<AlertRow>, StoreError>;
 
-    /// Notes what is on the alerts topic, and lets those alerts leave the outbox.
-    async fn published(&self, published: &Published) -> Result<(), StoreError>;
+    /// Notes what is on the alerts topic, and lets those alerts leave the outbox. False, with nothing noted, when the store
+    /// does not know what it should before that: another relay noted something, or it went back to an earlier moment and
+    /// lost what else is on the topic before these offsets.
+    async fn published(&self, published: &Published) -> Result<bool, StoreError>;
 
     /// A page of the query's rows, as they are at one moment.
     async fn read(&self, question: &Question<'_>) -> Result<Answer, StoreError>;

@@ -441,4 +441,16 @@ pub struct Published {
     pub numbers: Vec<Partitioned<i64>>,
     /// For each alerts partition that moved the next offset.
     pub offsets: Vec<AlertsOffset>,
+    /// What the store knows of those partitions before this, where it knows anything.
+    pub before: Vec<AlertsOffset>,
+}
+
+impl Published {
+    /// The offsets, each with what the store knows of its partition before this.
+    pub(super) fn moves(&self) -> impl Iterator<Item = (AlertsOffset, Option<i64>)> {
+        self.offsets.iter().map(|offset| {
+            let before = self.before.iter().find(|before| before.partition == offset.partition);
+            (*offset, before.map(|before| before.next))
+        })
+    }
 }

@@ -143,7 +143,7 @@ impl<'a, S: Sink> Member<'a, S> {
 
     /// Consumes until it is to stop or to join again.
     fn run(&mut self, control: &Control) -> Result<(), StreamError> {
-        while !control.stopping() && !control.take_rejoin() && !self.astray && !self.damages.are_due() {
+        while !control.stopping() && !control.take_rejoin() && !self.astray && !self.damage_is_due() {
             if !self.serve()? {
                 return Ok(());
             }
@@ -160,6 +160,11 @@ impl<'a, S: Sink> Member<'a, S> {
             }
         }
         Ok(())
+    }
+
+    /// Whether it is time to read damaged records of its partitions anew, by another client.
+    fn damage_is_due(&self) -> bool {
+        self.queues.iter().any(|queue| self.damages.are_due(queue.partition, queue.input))
     }
 
     /// Serves what is not a partition's: the group's decisions, errors, log lines. False: leave and join again.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use super::Input;
 
-/// The pause before that, doubled each time up to the second: joining the group again holds all partitions up for a moment.
+/// The pause before that, four times as long each time up to the second: joining the group again holds all partitions up for
+/// a moment.
 const PAUSE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
 
 /// Partitions of topics whose next records were damaged when they were read last.
@@ -27,7 +28,7 @@ impl Damages {
     /// Notes that the next records are damaged. Returns how long they are left alone.
     pub(super) fn found(&mut self, partition: i32, input: Input) -> Duration {
         let before = self.0.get(&(partition, input)).map(|damage| damage.pause);
-        let pause = before.map_or(PAUSE.0, |before| (before * 2).min(PAUSE.1));
+        let pause = before.map_or(PAUSE.0, |before| (before * 4).min(PAUSE.1));
         self.0.insert((partition, input), Damage { pause, again: Some(Instant::now() + pause) });
         pause
     }
@@ -42,9 +43,10 @@ impl Damages {
         !self.0.is_empty() && self.0.get(&(partition, input)).is_some_and(|damage| damage.again.is_some())
     }
 
-    /// Whether it is time to read any of them anew.
-    pub(super) fn are_due(&self) -> bool {
-        self.0.values().filter_map(|damage| damage.again).any(|again| again <= Instant::now())
+    /// Whether it is time to read those of a queue anew.
+    pub(super) fn are_due(&self, partition: i32, input: Input) -> bool {
+        let again = if self.0.is_empty() { None } else { self.0.get(&(partition, input)).and_then(|one| one.again) };
+        again.is_some_and(|again| again <= Instant::now())
     }
 
     /// Reads all of them anew.
@@ -62,17 +64,17 @@ mod tests {
         let mut damages = Damages::default();
         let (input, other) = (Input::Usage, Input::Assignments);
         assert!(!damages.hold(3, input) && !damages.mended(3, input));
-        let pauses: Vec<u64> = (0..8)
+        let pauses: Vec<u64> = (0..5)
             .map(|_| {
                 let pause = damages.found(3, input).as_secs();
                 assert!(damages.hold(3, input) && !damages.hold(3, other) && !damages.hold(4, input));
-                assert!(!damages.are_due(), "its pause has only begun");
+                assert!(!damages.are_due(3, input), "its pause has only begun");
                 damages.begin();
                 assert!(!damages.hold(3, input));
                 pause
             })
             .collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60]);
+        assert_eq!(pauses, [1, 4, 16, 60, 60]);
         assert!(damages.mended(3, input) && !damages.mended(3, input));
         assert_eq!(damages.found(3, input), PAUSE.0);
     }

@@ -300,7 +300,7 @@ impl Store for Both {
         self.real.outbox(partition, after, rows, bytes).await
     }
 
-    async fn published(&self, published: &Published) -> Result<(), StoreError> {
+    async fn published(&self, published: &Published) -> Result<bool, StoreError> {
         self.real.published(published).await
     }
 

@@ -381,7 +381,7 @@ impl Store for Memory {
         unreachable!("no part of a partition's work")
     }
 
-    async fn published(&self, _published: &Published) -> Result<(), StoreError> {
+    async fn published(&self, _published: &Published) -> Result<bool, StoreError> {
         unreachable!("no part of a partition's work")
     }
 

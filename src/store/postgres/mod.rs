@@ -318,7 +318,7 @@ impl Store for Postgres {
         self.ask(|pool| async move { relay::outbox(&pool, partition, after, rows, bytes).await }).await
     }
 
-    async fn published(&self, published: &Published) -> Result<(), StoreError> {
+    async fn published(&self, published: &Published) -> Result<bool, StoreError> {
         self.ask(|pool| async move { relay::published(&pool, published).await }).await
     }
 

@@ -239,7 +239,7 @@ impl Store for Sqlite {
         read::outbox(&self.readers, partition, after, rows, bytes).await.map_err(|error| self.error(&error))
     }
 
-    async fn published(&self, published: &Published) -> Result<(), StoreError> {
+    async fn published(&self, published: &Published) -> Result<bool, StoreError> {
         write::published(&self.writer, published).await.map_err(|error| self.error(&error))
     }
 

@@ -440,8 +440,19 @@ pub(super) async fn lease(pool: &SqlitePool, holder: Uuid, seconds: u32) -> Resu
 }
 
 /// Notes what is on the alerts topic, never less than was noted before, and lets those alerts leave the outbox.
-pub(super) async fn published(pool: &SqlitePool, published: &Published) -> Result<(), Error> {
+pub(super) async fn published(pool: &SqlitePool, published: &Published) -> Result<bool, Error> {
     let mut transaction = begin(pool).await?;
+    for (known, before) in published.moves() {
+        let statement = match before {
+            None => "INSERT INTO relay_offset (partition, next_offset) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+            Some(_) => "UPDATE relay_offset SET next_offset = ?2 WHERE partition = ?1 AND next_offset = ?3",
+        };
+        let moving = sqlx::query(statement).bind(known.partition).bind(known.next);
+        let moving = if before.is_some() { moving.bind(before) } else { moving };
+        if moving.execute(&mut *transaction).await?.rows_affected() != 1 {
+            return Ok(false);
+        }
+    }
     for known in &published.numbers {
         sqlx::query(
             "INSERT INTO relay_number (partition, number) VALUES (?, ?) \
@@ -457,15 +468,6 @@ pub(super) async fn published(pool: &SqlitePool, published: &Published) -> Resul
             .execute(&mut *transaction)
             .await?;
     }
-    for known in &published.offsets {
-        sqlx::query(
-            "INSERT INTO relay_offset (partition, next_offset) VALUES (?, ?) \
-             ON CONFLICT DO UPDATE SET next_offset = max(next_offset, excluded.next_offset)",
-        )
-        .bind(known.partition)
-        .bind(known.next)
-        .execute(&mut *transaction)
-        .await?;
-    }
-    transaction.commit().await
+    transaction.commit().await?;
+    Ok(true)
 }
