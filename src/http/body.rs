@@ -31,7 +31,8 @@ pub(super) fn of(rows: Rows, place: OwnedSemaphorePermit) -> Result<Body, Refuse
         return Ok(Body::from(first));
     }
     let rest = stream::unfold(pieces, async |mut pieces| Some((pieces.next()?, pieces)));
-    Ok(Body::from_stream(stream::iter([Ok(first)]).chain(rest)))
+    // Who packs it asks again after the end.
+    Ok(Body::from_stream(stream::iter([Ok(first)]).chain(rest).fuse()))
 }
 
 impl Pieces {
@@ -109,7 +110,12 @@ mod tests {
                 usize::from(is_one),
                 "{count} rows: an answer is under way until it is read"
             );
-            let text = axum::body::to_bytes(made, usize::MAX).await.expect("all of it");
+            let (mut pieces, mut text) = (made.into_data_stream(), Vec::new());
+            while let Some(piece) = pieces.next().await {
+                text.extend_from_slice(&piece.expect("good rows"));
+            }
+            assert!(pieces.next().await.is_none(), "whoever packs it may ask again after the end");
+            drop(pieces);
             assert_eq!(places.available_permits(), 1);
             let rows: Vec<Value> = serde_json::from_slice(&text).expect("an array");
             assert_eq!(rows.len(), count);
