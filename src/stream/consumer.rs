@@ -243,6 +243,12 @@ impl<'a, S: Sink> Member<'a, S> {
             }
         }
         self.consumer.assign(&assignment).map_err(|error| self.failed("assigning partitions", &error))?;
+        for queue in &self.queues {
+            // Whoever takes a partition anew does not know it yet.
+            if let Some(line) = self.damages.hold(queue.partition, queue.input) {
+                self.sink.unreadable(queue.partition, queue.input, Some(line.to_owned()));
+            }
+        }
         self.back();
         Ok(true)
     }
@@ -288,7 +294,7 @@ impl<'a, S: Sink> Member<'a, S> {
         for at in self.turns.order(self.queues.len()) {
             let queue = &mut self.queues[at];
             let (partition, input) = (queue.partition, queue.input);
-            if self.damages.hold(partition, input) {
+            if self.damages.hold(partition, input).is_some() {
                 continue;
             }
             for _ in 0..self.sink.room(queue.partition, queue.input).min(VISIT) {
@@ -334,7 +340,7 @@ impl<'a, S: Sink> Member<'a, S> {
                         let (topic, next) = (self.options.topic(input), queue.next);
                         let why =
                             format!("topic {topic}, partition {partition}: records from offset {next} on are damaged");
-                        let pause = self.damages.found(partition, input);
+                        let pause = self.damages.found(partition, input, &why);
                         tracing::error!("{why} ({error}); they are read anew in {pause:?}, and never passed over");
                         self.sink.unreadable(partition, input, Some(why));
                         // What librdkafka takes for the position is not it.

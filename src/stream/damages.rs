@@ -22,14 +22,16 @@ struct Damage {
     pause: Duration,
     /// When they are to be read anew; `None` once that is under way.
     again: Option<Instant>,
+    /// What is damaged, in one line.
+    line: String,
 }
 
 impl Damages {
-    /// Notes that the next records are damaged. Returns how long they are left alone.
-    pub(super) fn found(&mut self, partition: i32, input: Input) -> Duration {
+    /// Notes that the next records are damaged, as this line says. Returns how long they are left alone.
+    pub(super) fn found(&mut self, partition: i32, input: Input, line: &str) -> Duration {
         let before = self.0.get(&(partition, input)).map(|damage| damage.pause);
         let pause = before.map_or(PAUSE.0, |before| (before * 4).min(PAUSE.1));
-        self.0.insert((partition, input), Damage { pause, again: Some(Instant::now() + pause) });
+        self.0.insert((partition, input), Damage { pause, again: Some(Instant::now() + pause), line: line.to_owned() });
         pause
     }
 
@@ -38,9 +40,12 @@ impl Damages {
         !self.0.is_empty() && self.0.remove(&(partition, input)).is_some()
     }
 
-    /// Whether nothing may be taken from a queue.
-    pub(super) fn hold(&self, partition: i32, input: Input) -> bool {
-        !self.0.is_empty() && self.0.get(&(partition, input)).is_some_and(|damage| damage.again.is_some())
+    /// Why nothing may be taken from a queue, if so.
+    pub(super) fn hold(&self, partition: i32, input: Input) -> Option<&str> {
+        if self.0.is_empty() {
+            return None;
+        }
+        self.0.get(&(partition, input)).filter(|damage| damage.again.is_some()).map(|damage| damage.line.as_str())
     }
 
     /// Whether it is time to read those of a queue anew.
@@ -63,19 +68,20 @@ mod tests {
     fn what_is_damaged_is_left_alone_ever_longer_until_it_is_whole() {
         let mut damages = Damages::default();
         let (input, other) = (Input::Usage, Input::Assignments);
-        assert!(!damages.hold(3, input) && !damages.mended(3, input));
+        assert!(damages.hold(3, input).is_none() && !damages.mended(3, input));
         let pauses: Vec<u64> = (0..5)
             .map(|_| {
-                let pause = damages.found(3, input).as_secs();
-                assert!(damages.hold(3, input) && !damages.hold(3, other) && !damages.hold(4, input));
+                let pause = damages.found(3, input, "why").as_secs();
+                assert_eq!(damages.hold(3, input), Some("why"));
+                assert!(damages.hold(3, other).is_none() && damages.hold(4, input).is_none());
                 assert!(!damages.are_due(3, input), "its pause has only begun");
                 damages.begin();
-                assert!(!damages.hold(3, input));
+                assert!(damages.hold(3, input).is_none());
                 pause
             })
             .collect();
         assert_eq!(pauses, [1, 4, 16, 60, 60]);
         assert!(damages.mended(3, input) && !damages.mended(3, input));
-        assert_eq!(damages.found(3, input), PAUSE.0);
+        assert_eq!(damages.found(3, input, "why"), PAUSE.0);
     }
 }

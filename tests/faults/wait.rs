@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 /// where a machine is slow.
 pub(crate) fn patience() -> Duration {
     let seconds =
-        std::env::var("HEADROOM_TEST_PATIENCE").map_or(120, |text| text.parse().expect("a number of seconds"));
+        std::env::var("HEADROOM_TEST_PATIENCE").map_or(240, |text| text.parse().expect("a number of seconds"));
     Duration::from_secs(seconds)
 }
 
