@@ -40,7 +40,8 @@ impl Pieces {
         if self.ended {
             return None;
         }
-        let mut piece = Vec::with_capacity(PIECE + PIECE / 4);
+        // Most answers are far less than a piece.
+        let mut piece = Vec::new();
         while piece.len() < PIECE {
             let Some(row) = self.rows.next() else {
                 piece.extend_from_slice(if self.begun { b"]" } else { b"[]" });

@@ -37,20 +37,17 @@ impl Damages {
 
     /// Notes that what comes next is whole, or gone. True: it was not before.
     pub(super) fn mended(&mut self, partition: i32, input: Input) -> bool {
-        !self.0.is_empty() && self.0.remove(&(partition, input)).is_some()
+        self.0.remove(&(partition, input)).is_some()
     }
 
     /// Why nothing may be taken from a queue, if so.
     pub(super) fn hold(&self, partition: i32, input: Input) -> Option<&str> {
-        if self.0.is_empty() {
-            return None;
-        }
         self.0.get(&(partition, input)).filter(|damage| damage.again.is_some()).map(|damage| damage.line.as_str())
     }
 
     /// Whether it is time to read those of a queue anew.
     pub(super) fn are_due(&self, partition: i32, input: Input) -> bool {
-        let again = if self.0.is_empty() { None } else { self.0.get(&(partition, input)).and_then(|one| one.again) };
+        let again = self.0.get(&(partition, input)).and_then(|damage| damage.again);
         again.is_some_and(|again| again <= Instant::now())
     }
 
