@@ -9,14 +9,14 @@ use tracing::{info, warn};
 use crate::store::{Side, Store};
 use crate::stream::{self, Probe};
 use crate::telemetry::Health;
-use crate::telemetry::metrics::{BROKER, STORE};
+use crate::telemetry::metrics::BROKER;
 
 /// How often.
 const PERIOD: Duration = Duration::from_secs(1);
 
-/// Asks the store, one side of it, until it is aborted.
-pub(crate) async fn ask_store(store: Arc<dyn Store>, side: Side, health: Health) {
-    let reporter = health.reporter(STORE);
+/// Asks the store, one side of it, until it is aborted, and says how this `part` is.
+pub(crate) async fn ask_store(store: Arc<dyn Store>, side: Side, part: &'static str, health: Health) {
+    let reporter = health.reporter(part);
     let mut away = false;
     loop {
         match store.ping(side).await {

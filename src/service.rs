@@ -18,7 +18,7 @@ use crate::http::auth::Keys;
 use crate::http::{self, AdminOptions, QueryOptions};
 use crate::store::{self, Settled, Side, Store, StoreError};
 use crate::stream::{self, Control, StreamError, topics};
-use crate::telemetry::metrics::{BROKER, PARTITIONS, PrometheusHandle, STORE};
+use crate::telemetry::metrics::{BROKER, PARTITIONS, PrometheusHandle, REPLICA, STORE};
 use crate::telemetry::{Health, metrics};
 use crate::{probes, relay, worker};
 
@@ -183,11 +183,14 @@ impl Service {
             running.spawn(async { (READER, serving.await.map_err(|error| error.to_string())) });
         }
         let mut asking = JoinSet::new();
-        if roles.has(Role::Worker) || roles.has(Role::Relay) {
-            asking.spawn(probes::ask_store(store.clone(), Side::Writing, health.clone()));
+        let writes = roles.has(Role::Worker) || roles.has(Role::Relay);
+        if writes {
+            asking.spawn(probes::ask_store(store.clone(), Side::Writing, STORE, health.clone()));
         }
         if roles.has(Role::Reader) {
-            asking.spawn(probes::ask_store(store.clone(), Side::Reading, health.clone()));
+            // A replica that is away says nothing about the store that the partitions wait for.
+            let part = if writes && config.store.read_url.is_some() { REPLICA } else { STORE };
+            asking.spawn(probes::ask_store(store.clone(), Side::Reading, part, health.clone()));
         }
         if let Some((stream, _)) = &topics {
             asking.spawn(probes::ask_brokers(stream.clone(), health.clone()));

@@ -60,7 +60,7 @@ async fn hold(options: &store::Options, customer: Option<i64>) -> Result<Sums, a
     if let Some(customer) = customer {
         let partition = settled.partitioner.partition_of(customer, settled.partitions);
         if !one(&*store, &calendar, partition, customer, &mut sums).await? {
-            anyhow::bail!("customer {customer} is not known");
+            anyhow::bail!("--customer {customer}: nothing is known of this customer");
         }
         return Ok(sums);
     }

@@ -102,6 +102,11 @@ struct Rebuild {
 impl Rebuild {
     /// All customers of a partition, or one of them, and then the control totals.
     async fn partition(&mut self, partition: i32, only: Option<i64>) -> Result<(), anyhow::Error> {
+        if let Some(customer) = only
+            && self.store.snapshot().await?.account(partition, customer).await?.is_none()
+        {
+            anyhow::bail!("--customer {customer}: nothing is known of this customer");
+        }
         let mut after = None;
         loop {
             let customers = match only {

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use metrics::gauge;
 
-use super::metrics::{BROKER, PART_UP, STORE};
+use super::metrics::{BROKER, PART_UP, REPLICA, STORE};
 
 /// What the parts said last. Clones say and show the same.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +102,7 @@ impl Health {
             Some(why) => part.faults.insert(reporter, why.to_owned()),
             None => part.faults.remove(&reporter),
         };
-        if name == STORE || name == BROKER {
+        if [STORE, REPLICA, BROKER].contains(&name) {
             gauge!(PART_UP, "part" => name).set(if part.faults.is_empty() { 1.0 } else { 0.0 });
         }
     }

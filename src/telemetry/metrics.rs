@@ -37,7 +37,7 @@ pub const OUTBOX: &str = "headroom_outbox_alerts";
 pub const HELD: &str = "headroom_held_events";
 /// Customers whose records wait while their usage is folded again.
 pub const BEHIND: &str = "headroom_behind_customers";
-/// Gauge: 1 while a `part` ([`STORE`] or [`BROKER`]) answers, 0 while it does not.
+/// Gauge: 1 while a `part` ([`STORE`], [`REPLICA`] or [`BROKER`]) answers, 0 while it does not.
 pub const PART_UP: &str = "headroom_part_up";
 /// Histogram: seconds that a commit took.
 pub const COMMIT_DURATION: &str = "headroom_commit_duration_seconds";
@@ -50,6 +50,8 @@ pub const HTTP_DURATION: &str = "headroom_http_request_duration_seconds";
 
 /// The store, as a `part`.
 pub const STORE: &str = "store";
+/// Where the reader reads, as a `part` of a process that writes elsewhere.
+pub const REPLICA: &str = "replica";
 /// The broker, as a `part`.
 pub const BROKER: &str = "broker";
 /// The partitions of the worker, as a `part` of the health.
@@ -165,7 +167,7 @@ fn describe() {
         "Customers whose records wait while their usage is folded again, of the partitions owned here."
     );
     describe_gauge!(HELD, Unit::Count, "Usage events held and not reversed, of the partitions owned here.");
-    describe_gauge!(PART_UP, Unit::Count, "1 while the store or the broker answers, 0 while it does not.");
+    describe_gauge!(PART_UP, Unit::Count, "1 while the store, its replica or the broker answers, 0 while it does not.");
     describe_histogram!(COMMIT_DURATION, Unit::Seconds, "Time that a commit took.");
     describe_histogram!(COMMIT_RECORDS, Unit::Count, "Records of a commit.");
     describe_histogram!(FRESHNESS, Unit::Seconds, "Time from a record's timestamp to its commit.");

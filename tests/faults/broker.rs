@@ -1,4 +1,4 @@
-//! An Apache Kafka of the run's own, which can be killed and comes back with what it had.
+//! An Apache Kafka of the run's own, which can be killed and comes back with what it had; or two that share partitions.
 
 use std::fs::{self, File};
 use std::net::TcpStream;
@@ -10,8 +10,10 @@ use std::time::Duration;
 use crate::ports::free_port;
 use crate::wait::{patience, until};
 
-/// The broker; it dies with this.
+/// A broker; it dies with this.
 pub(crate) struct Broker {
+    /// Its number, as Kafka has it.
+    pub(crate) node: i32,
     folder: PathBuf,
     port: u16,
     child: Child,
@@ -31,16 +33,38 @@ fn jars() -> String {
 impl Broker {
     /// Starts an empty one, with all it has in this folder.
     pub(crate) fn start(folder: &Path) -> Broker {
-        let (port, control) = (free_port(), free_port());
-        let folder = folder.join("kafka");
+        let control = free_port();
+        Broker::node(folder, 1, 1, control)
+    }
+
+    /// Starts two that keep a copy of everything each. The first also says who leads, so it alone must not be killed; what
+    /// the second led before it died, it leads again soon after it came back.
+    pub(crate) fn pair(folder: &Path) -> [Broker; 2] {
+        let control = free_port();
+        [1, 2].map(|node| Broker::node(folder, node, 2, control))
+    }
+
+    /// One of some that share everything; the first of them says who leads, at the port `control`.
+    fn node(folder: &Path, node: i32, copies: usize, control: u16) -> Broker {
+        let port = free_port();
+        let folder = folder.join(if node == 1 { "kafka".to_owned() } else { format!("kafka-{node}") });
         fs::create_dir(&folder).unwrap();
+        let part = if node == 1 {
+            format!(
+                "process.roles=broker,controller\n\
+                 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{control}\n"
+            )
+        } else {
+            format!("process.roles=broker\nlisteners=PLAINTEXT://127.0.0.1:{port}\n")
+        };
         let properties = format!(
-            "process.roles=broker,controller\nnode.id=1\ncontroller.quorum.voters=1@127.0.0.1:{control}\n\
-             listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{control}\n\
+            "{part}node.id={node}\ncontroller.quorum.voters=1@127.0.0.1:{control}\n\
              advertised.listeners=PLAINTEXT://127.0.0.1:{port}\ncontroller.listener.names=CONTROLLER\n\
-             log.dirs={}/logs\nauto.create.topics.enable=false\noffsets.topic.replication.factor=1\n\
-             offsets.topic.num.partitions=4\ntransaction.state.log.replication.factor=1\n\
+             log.dirs={}/logs\nauto.create.topics.enable=false\ndefault.replication.factor={copies}\n\
+             offsets.topic.replication.factor={copies}\n\
+             offsets.topic.num.partitions=4\ntransaction.state.log.replication.factor={copies}\n\
              transaction.state.log.min.isr=1\ntransaction.state.log.num.partitions=4\n\
+             leader.imbalance.check.interval.seconds=1\nleader.imbalance.per.broker.percentage=0\n\
              group.initial.rebalance.delay.ms=0\nlog.retention.ms=-1\n",
             folder.display()
         );
@@ -53,7 +77,7 @@ impl Broker {
             .unwrap();
         assert!(formatted.success(), "Kafka's storage is not formatted: see {}", folder.display());
         let child = spawn(&folder);
-        let broker = Broker { folder, port, child };
+        let broker = Broker { node, folder, port, child };
         broker.await_up();
         broker
     }

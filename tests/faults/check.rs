@@ -67,10 +67,10 @@ struct Must {
     low: BTreeSet<(String, String)>,
 }
 
-/// Ends a deployment that must be as it should be, and takes its folder away.
-pub(crate) fn ends_well(mut scene: Scene, folder: &Path) {
+/// Ends a deployment that must be as it should be, and takes its folder away; `whole` as for [`check`].
+pub(crate) fn ends_well(mut scene: Scene, folder: &Path, whole: bool) {
     let sent = scene.end();
-    let (figures, found) = check(&mut scene, &sent, false);
+    let (figures, found) = check(&mut scene, &sent, whole);
     println!("{figures:?}");
     assert!(found.is_empty(), "{found:#?}");
     drop(scene);

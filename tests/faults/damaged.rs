@@ -56,5 +56,5 @@ fn damaged_records_are_never_passed_over() {
 
     assert_eq!(scene.broker.flip(TOPICS[0], PARTITION, committed + 100), first);
     scene.settle("the records are whole", Instant::now());
-    ends_well(scene, &folder);
+    ends_well(scene, &folder, true);
 }

@@ -30,6 +30,7 @@ mod database;
 mod dice;
 mod feed;
 mod fleet;
+mod leaders;
 #[path = "../support/ports.rs"]
 mod ports;
 mod report;

@@ -54,7 +54,7 @@ fn a_store_restored_to_an_earlier_moment_comes_to_the_same_balances() {
     for seat in workers.into_iter().chain([relay]).filter(|seat| *seat != both) {
         scene.fleet.start(seat);
     }
-    ends_well(scene, &folder);
+    ends_well(scene, &folder, false);
 }
 
 #[test]
@@ -73,5 +73,5 @@ fn a_replica_that_lost_commits_takes_over_under_running_workers() {
     let after: i64 = scene.database.rows("SELECT sum(usage_offset)::int8 FROM progress")[0].get(0);
     println!("  the replica had {after} records of usage, and the primary {before}");
     scene.settle("the failover", Instant::now());
-    ends_well(scene, &folder);
+    ends_well(scene, &folder, false);
 }

@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_millis(7_500);
 /// How many partitions the alerts topic has.
 const ALERTS_PARTITIONS: i32 = 4;
 /// The alerts topic.
-const ALERTS: &str = "balance-alerts";
+pub(crate) const ALERTS: &str = "balance-alerts";
 
 /// All of it.
 pub(crate) struct Scene {
@@ -53,10 +53,17 @@ enum Wound {
 impl Scene {
     /// Starts everything, in roles apart and together, and the feed.
     pub(crate) fn start(folder: &Path, world: World, rate: u64) -> Scene {
-        let (broker, database) = (Broker::start(folder), Database::start(folder));
+        let broker = Broker::start(folder);
+        let servers = broker.address();
+        Scene::on(folder, broker, &servers, world, rate)
+    }
+
+    /// The same on brokers that run, at these addresses.
+    pub(crate) fn on(folder: &Path, broker: Broker, servers: &str, world: World, rate: u64) -> Scene {
+        let database = Database::start(folder);
         let environment = [
             ("PATH", std::env::var("PATH").unwrap_or_default()),
-            ("HEADROOM_KAFKA__BOOTSTRAP_SERVERS", broker.address()),
+            ("HEADROOM_KAFKA__BOOTSTRAP_SERVERS", servers.to_owned()),
             ("HEADROOM_STORE__URL", database.url()),
             ("HEADROOM_HTTP__LISTEN", "127.0.0.1:0".to_owned()),
             ("HEADROOM_ADMIN__LISTEN", "127.0.0.1:0".to_owned()),

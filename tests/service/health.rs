@@ -87,6 +87,26 @@ fn a_partition_that_hangs_though_the_store_answers_is_not_live() {
 }
 
 #[test]
+fn a_replica_that_is_away_hides_no_partition_that_hangs() {
+    let mut deployment = Deployment::new();
+    deployment.environment.insert("HEADROOM_WORKER__STALL_AFTER".to_owned(), "2s".to_owned());
+    let nowhere = "postgres://nobody@127.0.0.1:1/none".to_owned();
+    deployment.environment.insert("HEADROOM_STORE__READ_URL".to_owned(), nowhere);
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let _running = deployment.run();
+    let status = |part: &str| deployment.health("ready").1["parts"][part]["status"].clone();
+    until("it runs", || status("partitions") == "ok");
+    until("the replica is told", || told(&deployment, "replica").contains("store.read_url: 127.0.0.1:1/none"));
+    assert_eq!((status("store"), deployment.metrics()["headroom_part_up{part=\"replica\"}"]), ("ok".into(), 0.0));
+    let partition = Partitioner::Murmur2.partition_of(17, PARTITIONS);
+    let lock = Lock::take(&deployment, partition);
+    deployment.call("call", 1);
+    until("it is told", || deployment.health("live").0 == 503);
+    lock.let_go();
+    until("it moves", || deployment.health("live").0 == 200 && deployment.outcomes("counted") == 1.0);
+}
+
+#[test]
 fn connections_that_fall_silent_are_given_up() {
     let mut deployment = Deployment::new();
     deployment.say(&["topics", "create", "--partitions", "8"]);

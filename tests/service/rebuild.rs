@@ -106,4 +106,7 @@ fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
     assert_eq!(deployment.totals()["alerts"], json!({"crossed": 0, "recovered": 0}));
     let (code, said) = rebuild(&deployment, &["--partition", "8"]);
     assert_eq!(code, Some(2), "{said}");
+    for command in [rebuild(&deployment, &["--customer", "18"]), command(&deployment, &["audit", "--customer", "18"])] {
+        assert_eq!(command, (Some(1), "--customer 18: nothing is known of this customer\n".to_owned()));
+    }
 }
