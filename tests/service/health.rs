@@ -96,7 +96,8 @@ fn a_replica_that_is_away_hides_no_partition_that_hangs() {
     let _running = deployment.run();
     let status = |part: &str| deployment.health("ready").1["parts"][part]["status"].clone();
     until("it runs", || status("partitions") == "ok");
-    until("the replica is told", || told(&deployment, "replica").contains("store.read_url: 127.0.0.1:1/none"));
+    let line = "store: store.read_url: database \"none\" at 127.0.0.1:1 as nobody: Connection refused";
+    until("the replica is told", || told(&deployment, "replica").starts_with(line));
     assert_eq!((status("store"), deployment.metrics()["headroom_part_up{part=\"replica\"}"]), ("ok".into(), 0.0));
     let partition = Partitioner::Murmur2.partition_of(17, PARTITIONS);
     let lock = Lock::take(&deployment, partition);

@@ -139,7 +139,7 @@ fn what_is_missing_at_the_start_is_one_line() {
         (vec![("HEADROOM_KAFKA__GRUOP", Some("x"))], 2, vec!["kafka.gruop"]),
         (vec![("HEADROOM_STORE__CONNECTIONS", Some("many"))], 2, vec!["store.connections", "many"]),
         (vec![("HEADROOM_AUTH__HS256_SECRET", None)], 2, vec!["auth.hs256_secret"]),
-        (vec![(store, Some("postgres://headroom@127.0.0.1:1/headroom"))], 1, vec!["127.0.0.1:1"]),
+        (vec![(store, Some("postgres://headroom@127.0.0.1:1/headroom"))], 1, vec!["127.0.0.1:1", "connection refused"]),
         (vec![("HEADROOM_KAFKA__BOOTSTRAP_SERVERS", Some("127.0.0.1:1"))], 1, vec!["127.0.0.1:1"]),
     ] {
         let line = refused(&with(&changes), &["run"], code);

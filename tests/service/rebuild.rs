@@ -107,6 +107,6 @@ fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
     let (code, said) = rebuild(&deployment, &["--partition", "8"]);
     assert_eq!(code, Some(2), "{said}");
     for command in [rebuild(&deployment, &["--customer", "18"]), command(&deployment, &["audit", "--customer", "18"])] {
-        assert_eq!(command, (Some(1), "--customer 18: nothing is known of this customer\n".to_owned()));
+        assert_eq!(command, (Some(1), "headroom: --customer 18: nothing is known of this customer\n".to_owned()));
     }
 }

@@ -10,6 +10,7 @@ mod copy;
 mod holder;
 mod letters;
 mod load;
+mod probe;
 mod progress;
 mod reader;
 mod relay;
@@ -34,6 +35,7 @@ use super::{
 };
 use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 use connections::Connections;
+use probe::Probe;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
@@ -45,9 +47,8 @@ pub(super) struct Postgres {
     read_pool: PgPool,
     /// How to connect for what may take a while.
     connect: PgConnectOptions,
-    /// One connection each, writing and reading, to ask whether the database answers though all others may be busy.
-    probes: [PgPool; 2],
-    timeout: Duration,
+    /// Writing and reading.
+    probes: [Probe; 2],
     read_timeout: Duration,
     /// The key, host, port, database and user, for errors.
     place: String,
@@ -85,8 +86,12 @@ impl Postgres {
         let pool = |connect: PgConnectOptions, connections: u32, timeout: Duration| {
             pools(connections, timeout).connect_lazy_with(connect)
         };
+        let place = format!("store.url: {place}");
+        let read_place =
+            format!("{}: {read_place}", if options.read_url.is_some() { "store.read_url" } else { "store.url" });
+        let probes = [(&main, &place), (&read, &read_place)];
         Ok(Postgres {
-            probes: [pool(main.clone(), 1, options.timeout), pool(read.clone(), 1, options.timeout)],
+            probes: probes.map(|(connect, place)| Probe::new(connect.clone(), place.clone(), options.timeout)),
             connections: Connections::new(
                 pools(options.connections, options.timeout),
                 main_by_index,
@@ -94,12 +99,8 @@ impl Postgres {
             ),
             read_pool: pool(read, options.read_connections, options.read_timeout),
             connect: main,
-            place: format!("store.url: {place}"),
-            read_place: format!(
-                "{}: {read_place}",
-                if options.read_url.is_some() { "store.read_url" } else { "store.url" }
-            ),
-            timeout: options.timeout,
+            place,
+            read_place,
             read_timeout: options.read_timeout,
         })
     }
@@ -109,13 +110,24 @@ impl Postgres {
     where
         F: Future<Output = Result<T, sqlx::Error>>,
     {
-        let answered = self.connections.within(work(self.connections.pool())).await;
-        answered.map_err(|error| self.error(&error))
+        match self.connections.within(work(self.connections.pool())).await {
+            Ok(answer) => Ok(answer),
+            Err(error) => Err(self.why(&error).await),
+        }
     }
 
     /// An error in one line that names the database.
     fn error(&self, error: &sqlx::Error) -> StoreError {
         store_error(&self.place, error)
+    }
+
+    /// The same, and why the pool has no connection, of which it says nothing.
+    async fn why(&self, error: &sqlx::Error) -> StoreError {
+        let told = match error {
+            sqlx::Error::PoolTimedOut => self.ping(Side::Writing).await.err(),
+            _ => None,
+        };
+        told.unwrap_or_else(|| self.error(error))
     }
 }
 
@@ -136,9 +148,10 @@ fn store_error(place: &str, error: &sqlx::Error) -> StoreError {
             StoreError::Unavailable(format!("{place}: TLS: {fault}; look at its sslmode and sslrootcert"))
         }
         sqlx::Error::Io(fault) => StoreError::Unavailable(format!("{place}: {fault}")),
-        sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
-            StoreError::Unavailable(format!("{place}: {error}"))
-        }
+        sqlx::Error::PoolTimedOut => StoreError::Unavailable(format!(
+            "{place}: no connection in time: it takes none, or all that this process may have are in use"
+        )),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => StoreError::Unavailable(format!("{place}: {error}")),
         error => StoreError::Failed(format!("{place}: {error}")),
     }
 }
@@ -146,14 +159,17 @@ fn store_error(place: &str, error: &sqlx::Error) -> StoreError {
 #[async_trait]
 impl Store for Postgres {
     async fn migrate(&self) -> Result<(), StoreError> {
-        MIGRATIONS.run(&self.connections.pool()).await.map_err(|error| match error {
-            MigrateError::VersionMissing(version) => StoreError::Failed(format!(
-                "{}: its schema (migration {version}) is newer than this program; run the version that made it",
-                self.place
-            )),
-            MigrateError::Execute(error) => self.error(&error),
-            error => StoreError::Failed(format!("{}: {error}", self.place)),
-        })?;
+        match MIGRATIONS.run(&self.connections.pool()).await {
+            Ok(()) => {}
+            Err(MigrateError::VersionMissing(version)) => {
+                return Err(StoreError::Failed(format!(
+                    "{}: its schema (migration {version}) is newer than this program; run the version that made it",
+                    self.place
+                )));
+            }
+            Err(MigrateError::Execute(error)) => return Err(self.why(&error).await),
+            Err(error) => return Err(StoreError::Failed(format!("{}: {error}", self.place))),
+        }
         sqlx::query("INSERT INTO deployment (id, store_id) VALUES (1, $1) ON CONFLICT DO NOTHING")
             .bind(Uuid::new_v4())
             .execute(&self.connections.pool())
@@ -163,28 +179,20 @@ impl Store for Postgres {
     }
 
     async fn ping(&self, side: Side) -> Result<(), StoreError> {
-        let mut connection = self.probes[side as usize].acquire().await.map_err(|error| self.error(&error))?;
-        let asked = tokio::time::timeout(self.timeout, sqlx::query("SELECT 1").execute(&mut *connection)).await;
-        match asked {
-            Ok(answer) => answer.map(drop).map_err(|error| self.error(&error)),
-            Err(_) => {
-                // It may never hear from that connection again.
-                drop(connection.detach());
-                Err(StoreError::Unavailable(format!("{}: no answer within {:?}", self.place, self.timeout)))
-            }
-        }
+        self.probes[side as usize].ask().await
     }
 
     async fn deployment(&self) -> Result<Deployment, StoreError> {
-        let row = sqlx::query("SELECT store_id, partitions, partitioner, time_zone FROM deployment WHERE id = 1")
+        let asked = sqlx::query("SELECT store_id, partitions, partitioner, time_zone FROM deployment WHERE id = 1")
             .fetch_one(&self.connections.pool())
-            .await
-            .map_err(|error| match &error {
-                sqlx::Error::Database(fault) if fault.code().as_deref() == Some("42P01") => {
-                    StoreError::Failed(format!("{}: it has no tables yet; run headroom migrate", self.place))
-                }
-                error => self.error(error),
-            })?;
+            .await;
+        let row = match asked {
+            Ok(row) => row,
+            Err(sqlx::Error::Database(fault)) if fault.code().as_deref() == Some("42P01") => {
+                return Err(StoreError::Failed(format!("{}: it has no tables yet; run headroom migrate", self.place)));
+            }
+            Err(error) => return Err(self.why(&error).await),
+        };
         let settled = || -> Result<Option<Settled>, sqlx::Error> {
             let Some(partitions) = row.try_get::<Option<i32>, _>("partitions")? else { return Ok(None) };
             let partitioner: String = row.try_get("partitioner")?;
@@ -357,8 +365,10 @@ impl Store for Postgres {
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {
-        let moment =
-            snapshot::Moment::begin(&self.connections.pool(), &self.place).await.map_err(|error| self.error(&error))?;
+        let moment = match snapshot::Moment::begin(&self.connections.pool(), &self.place).await {
+            Ok(moment) => moment,
+            Err(error) => return Err(self.why(&error).await),
+        };
         Ok(Box::new(moment))
     }
 
