@@ -7,8 +7,7 @@
 use std::ops::Range;
 
 use crate::domain::{
-    BillRunRow, ChargingType, EventKey, Instant, Outcome, Position, Quantity, Reason, Reference, Refusal, RunFact,
-    Usage, packed,
+    BillRunRow, ChargingType, EventKey, Instant, Position, Quantity, Reference, Refusal, RunFact, Usage, packed,
 };
 use crate::events::{self, AssignmentFact, Record, Rules, UsageFact};
 use crate::store::{DeadLetterRow, LedgerKey, Offsets};
@@ -442,34 +441,6 @@ pub(super) struct Cause<'a> {
     pub(super) source: &'a str,
     pub(super) id: &'a str,
     pub(super) start: Instant,
-}
-
-/// What became of the records of a batch, for metrics.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Outcomes {
-    counts: [[u64; Outcome::ALL.len()]; 2],
-    reasons: Vec<(Input, Reason)>,
-}
-
-impl Outcomes {
-    pub(super) fn add(&mut self, input: Input, outcome: Outcome) {
-        self.counts[input as usize][outcome as usize] += 1;
-    }
-
-    pub(super) fn add_dead_letter(&mut self, input: Input, reason: Reason) {
-        self.add(input, Outcome::DeadLetter);
-        self.reasons.push((input, reason));
-    }
-
-    /// How many records of an input ended so.
-    pub fn count(&self, input: Input, outcome: Outcome) -> u64 {
-        self.counts[input as usize][outcome as usize]
-    }
-
-    /// Why records were refused, one entry a record.
-    pub fn reasons(&self) -> &[(Input, Reason)] {
-        &self.reasons
-    }
 }
 
 fn same_headers<'a>(known: &Headers, mut headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>) -> bool {

@@ -14,6 +14,7 @@ mod draw;
 mod ends;
 mod intake;
 mod metrics;
+mod outcomes;
 mod partition;
 mod patience;
 mod refold;
@@ -33,8 +34,9 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-pub use batch::{Batch, Input, Outcomes};
+pub use batch::{Batch, Input};
 pub use intake::BatchLimits;
+pub use outcomes::Outcomes;
 pub use partition::{Applied, Context, Partition};
 pub use refold::{Differences, refold};
 

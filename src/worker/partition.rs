@@ -12,11 +12,12 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
 
 use super::alerts::Envelope;
-use super::batch::{Batch, Cause, Outcomes};
+use super::batch::{Batch, Cause};
 use super::behind::Trailing;
 use super::cache::Cache;
 use super::draw::Tail;
 use super::ends::Ends;
+use super::outcomes::Outcomes;
 use super::runs::LedgerCause;
 use super::usage::Judged;
 use crate::domain::{
