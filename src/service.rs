@@ -316,6 +316,7 @@ pub fn worker_context(config: &Config, store: &Arc<dyn Store>, store_id: Uuid, s
         alert_source: config.alerts.source.to_string(),
         topics: [config.topics.usage.to_string(), config.topics.assignments.to_string()],
         now,
+        accounts_bytes: usize::try_from(config.worker.accounts_bytes.bytes()).unwrap_or(usize::MAX),
         cache_bytes: cache_bytes / usize::try_from(settled.partitions).unwrap_or(1).max(1),
         replay_page: REPLAY_PAGE,
         replay_pause: Duration::from_millis(u64::from(config.worker.replay_pause_ms.get())),

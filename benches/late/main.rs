@@ -101,6 +101,7 @@ impl Scene {
             topics: ["usage-events".to_owned(), "assignment-events".to_owned()],
             now: || Instant::from_micros(MONTH),
             cache_bytes: 64 << 20,
+            accounts_bytes: usize::MAX,
             replay_page: 5_000,
             replay_pause: Duration::from_secs(600),
             behind_bytes: 64 << 20,

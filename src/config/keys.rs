@@ -10,7 +10,7 @@ pub(super) enum Form {
 }
 
 /// All keys, in the order of `config/headroom.toml`.
-pub(super) const KEYS: [(&str, Form); 52] = [
+pub(super) const KEYS: [(&str, Form); 53] = [
     ("time_zone", Form::Text),
     ("max_future", Form::Text),
     ("retention", Form::Text),
@@ -56,6 +56,7 @@ pub(super) const KEYS: [(&str, Form); 52] = [
     ("worker.batch_records", Form::Toml),
     ("worker.batch_bytes", Form::Text),
     ("worker.batches", Form::Toml),
+    ("worker.accounts_bytes", Form::Text),
     ("worker.cache_bytes", Form::Text),
     ("worker.replay_pause_ms", Form::Toml),
     ("worker.behind_bytes", Form::Text),

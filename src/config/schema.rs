@@ -83,7 +83,7 @@ pub struct Store {
     pub read_url_file: Option<Text>,
     /// A file that holds the password of both.
     pub password_file: Option<Text>,
-    /// The most connections that worker and relay open together.
+    /// The most connections that the worker opens.
     pub connections: Whole<1, 1000>,
     /// The most connections that the reader opens.
     pub read_connections: Whole<1, 1000>,
@@ -179,6 +179,8 @@ pub struct Worker {
     pub batch_bytes: Size<1>,
     /// The most batches in memory at a time, over all partitions.
     pub batches: Whole<1, 10_000>,
+    /// About how many bytes of accounts one commit works on; one account may pass it.
+    pub accounts_bytes: Size<1>,
     /// How much of the accounts is kept at hand, over all partitions.
     pub cache_bytes: Size<64>,
     /// How long known usage is folded again at a time while the records of other customers wait, in milliseconds.
@@ -336,6 +338,7 @@ impl Default for Worker {
             batch_records: Whole::new(10_000),
             batch_bytes: Size::mebibytes(16),
             batches: Whole::new(4),
+            accounts_bytes: Size::mebibytes(24),
             cache_bytes: Size::mebibytes(48),
             replay_pause_ms: Whole::new(100),
             behind_bytes: Size::mebibytes(16),

@@ -28,6 +28,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// How often a log line says what it waits for.
 const SAY: Duration = Duration::from_secs(10);
 
+/// What is wrong when a lease is not renewed in time.
+const LATE: &str = "the store did not renew the lease in time";
 /// Its name in health.
 const PART: &str = "relay";
 
@@ -60,6 +62,8 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
     let options = Arc::new(options);
     let began = Instant::now();
     let mut said: Option<Instant> = None;
+    // Whether the last term ended by a late lease: one may, by a store that is away, which others tell.
+    let mut is_late = false;
     while !*stop.borrow() {
         // A store that hangs must not keep it from ending.
         let leased = tokio::select! {
@@ -80,14 +84,18 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
                             said = Some(Instant::now());
                         }
                     }
-                    TermEnd::Late => warn!("relay: the store did not renew the lease in time; beginning again"),
+                    TermEnd::Late => {
+                        warn!("relay: {LATE}; beginning again");
+                        if std::mem::replace(&mut is_late, true) {
+                            options.health.fault(PART, LATE);
+                        }
+                        show_waiting(&options).await;
+                    }
                     TermEnd::Failed(line) => {
                         warn!("relay: {line}; beginning again");
                         options.health.fault(PART, &line);
-                        // What cannot be published now waits all the same.
-                        if let Ok(Ok(waiting)) = tokio::time::timeout(PAUSE, waiting(options.store.as_ref())).await {
-                            gauge!(names::OUTBOX).set(waiting as f64);
-                        }
+                        is_late = false;
+                        show_waiting(&options).await;
                     }
                 }
             }
@@ -107,6 +115,13 @@ pub async fn run(options: Options, mut stop: watch::Receiver<bool>) -> Result<()
         }
     }
     Ok(())
+}
+
+/// Shows how much waits: what cannot be published now waits all the same.
+async fn show_waiting(options: &Options) {
+    if let Ok(Ok(waiting)) = tokio::time::timeout(PAUSE, waiting(options.store.as_ref())).await {
+        gauge!(names::OUTBOX).set(waiting as f64);
+    }
 }
 
 /// How many alerts the store does not know to be published.

@@ -41,7 +41,7 @@ pub(super) enum TermEnd {
     Failed(String),
     /// The topic holds alerts that the store has yet to raise.
     Ahead(String),
-    /// Going on would publish alerts twice or skip some.
+    /// Going on would publish alerts twice, skip some, or not keep to their order.
     Harmful(String),
 }
 
@@ -243,6 +243,14 @@ async fn begin(options: &Arc<Options>) -> Result<Term<'_>, TermEnd> {
     });
     let (producer, found, ends) =
         reading.await.map_err(|panic| TermEnd::Failed(format!("reading the alerts topic failed: {panic}")))??;
+    if ends.len() != usize::try_from(options.alerts_partitions).unwrap_or(0) {
+        return Err(TermEnd::Harmful(format!(
+            "relay: topic {} has {} partitions now and had {} when this process started: started again it goes by those",
+            options.stream.alerts_topic,
+            ends.len(),
+            options.alerts_partitions
+        )));
+    }
     for (partition, number) in found {
         let highest = published.entry(partition).or_insert(0);
         *highest = number.max(*highest);

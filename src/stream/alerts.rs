@@ -12,6 +12,8 @@ use rdkafka::{Message, Offset, TopicPartitionList};
 use super::client::{self, Complaints, Reader};
 use super::{Options, StreamError, topics};
 
+/// How long to wait for an answer about a partition.
+const ASK: Duration = Duration::from_secs(5);
 /// How long nothing may come before the end.
 const SILENCE: Duration = Duration::from_secs(30);
 
@@ -104,7 +106,23 @@ impl AlertsReader {
                 return Err(client::request_fault(&what, &error, self.reader.context(), &self.servers));
             }
         }
-        Ok(self.next.iter().map(|(&partition, &next)| (partition, next)).collect())
+        self.next.iter().map(|(&partition, &next)| Ok((partition, self.end_of(partition, next)?))).collect()
+    }
+}
+
+impl AlertsReader {
+    /// Where a partition ends that was read to its end: a topic that was made again may end before where reading was to
+    /// begin.
+    fn end_of(&self, partition: i32, next: i64) -> Result<i64, StreamError> {
+        if next == 0 {
+            return Ok(0);
+        }
+        let asked = self.reader.fetch_watermarks(&self.topic, partition, ASK);
+        let (_, high) = asked.map_err(|error| {
+            let what = format!("asking where topic {} ends", self.topic);
+            client::request_fault(&what, &error, self.reader.context(), &self.servers)
+        })?;
+        Ok(next.min(high))
     }
 }
 

@@ -6,7 +6,7 @@
 //! the sink anew. Leaving and joining again is done with a new client.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -38,6 +38,8 @@ const PROBE: Duration = Duration::from_secs(1);
 const PROBE_WAIT: Duration = Duration::from_millis(500);
 /// How long to wait for the brokers' answer about what a partition holds.
 const ASK: Duration = Duration::from_secs(5);
+/// How long leaving the group may take.
+const LEAVING: Duration = Duration::from_secs(3);
 /// The pause before joining again, doubled each time up to the second; a membership that lasted starts anew.
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
 const LASTED: Duration = Duration::from_secs(30);
@@ -245,7 +247,7 @@ impl<'a, S: Sink> Member<'a, S> {
         self.consumer.assign(&assignment).map_err(|error| self.failed("assigning partitions", &error))?;
         for queue in &self.queues {
             // Whoever takes a partition anew does not know it yet.
-            if let Some(line) = self.damages.hold(queue.partition, queue.input) {
+            if let Some(line) = self.damages.line(queue.partition, queue.input) {
                 self.sink.unreadable(queue.partition, queue.input, Some(line.to_owned()));
             }
         }
@@ -294,7 +296,7 @@ impl<'a, S: Sink> Member<'a, S> {
         for at in self.turns.order(self.queues.len()) {
             let queue = &mut self.queues[at];
             let (partition, input) = (queue.partition, queue.input);
-            if self.damages.hold(partition, input).is_some() {
+            if self.damages.hold(partition, input) {
                 continue;
             }
             for _ in 0..self.sink.room(queue.partition, queue.input).min(VISIT) {
@@ -303,7 +305,7 @@ impl<'a, S: Sink> Member<'a, S> {
                     Some(Ok(message)) => {
                         queue.next = message.offset() + 1;
                         queue.at_end = false;
-                        if self.damages.mended(partition, input) {
+                        if self.damages.whole(partition, input, message.offset()) {
                             self.sink.unreadable(partition, input, None);
                         }
                         if self.sink.record(queue.input, &message) {
@@ -314,7 +316,7 @@ impl<'a, S: Sink> Member<'a, S> {
                     Some(Err(KafkaError::PartitionEOF(_))) => {
                         // Records that came later may stand behind it: each fetch that reached the end says so.
                         (queue.at_end, queue.exact) = (true, false);
-                        if self.damages.mended(partition, input) {
+                        if self.damages.gone(partition, input) {
                             self.sink.unreadable(partition, input, None);
                         }
                         self.sink.at_end(queue.partition, queue.input, queue.next);
@@ -326,7 +328,7 @@ impl<'a, S: Sink> Member<'a, S> {
                         let gap = Gap { input, topic: topic.to_owned(), partition, next, held };
                         // Even if the topic has the offset by now: then it is another record's.
                         if gap.held.is_some() {
-                            if self.damages.mended(partition, input) {
+                            if self.damages.gone(partition, input) {
                                 self.sink.unreadable(partition, input, None);
                             }
                             self.sink.gap(gap);
@@ -336,11 +338,11 @@ impl<'a, S: Sink> Member<'a, S> {
                         }
                         break;
                     }
-                    Some(Err(error)) if error.rdkafka_error_code() == Some(RDKafkaErrorCode::BadMessage) => {
+                    Some(Err(error)) if error.rdkafka_error_code().is_some_and(is_damage) => {
                         let (topic, next) = (self.options.topic(input), queue.next);
                         let why =
                             format!("topic {topic}, partition {partition}: records from offset {next} on are damaged");
-                        let pause = self.damages.found(partition, input, &why);
+                        let pause = self.damages.found(partition, input, next, &why);
                         tracing::error!("{why} ({error}); they are read anew in {pause:?}, and never passed over");
                         self.sink.unreadable(partition, input, Some(why));
                         // What librdkafka takes for the position is not it.
@@ -392,6 +394,9 @@ impl<'a, S: Sink> Member<'a, S> {
     }
 
     fn tell_committed(&mut self) {
+        if self.away {
+            return;
+        }
         let mut list = TopicPartitionList::new();
         for start in self.sink.committed() {
             for (input, next) in [(Input::Usage, start.usage), (Input::Assignments, start.assignments)] {
@@ -465,12 +470,29 @@ impl<'a, S: Sink> Member<'a, S> {
     }
 
     /// Gives partitions back and leaves the group, so that others need not wait for its session to end.
+    /// The client waits for the answer to each offset that it told, which a broker that hangs never gives: others may have
+    /// to wait for the session then, but nobody here does.
     fn leave(mut self) {
         self.give_back();
         self.consumer.context().leave();
+        let Member { consumer, options, .. } = self;
+        let (left, leaving) = mpsc::channel();
+        thread::spawn(move || {
+            drop(consumer);
+            // Nobody listens any more after LEAVING.
+            let _ = left.send(());
+        });
+        if leaving.recv_timeout(LEAVING).is_err() {
+            tracing::warn!(group = options.group, "leaving the group takes longer than {LEAVING:?}: not waited for");
+        }
     }
 
     fn failed(&self, what: &str, error: &KafkaError) -> StreamError {
         StreamError::Failed(format!("{what} of group {}: {error}", self.options.group))
     }
+}
+
+/// Whether an error says that the next records cannot be read as they are: a checksum, a size or a form that is none.
+fn is_damage(code: RDKafkaErrorCode) -> bool {
+    matches!(code, RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::NotImplemented)
 }

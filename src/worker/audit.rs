@@ -17,6 +17,8 @@ use crate::telemetry::metrics as names;
 
 /// How often a log line says that it cannot go on.
 const SAY: Duration = Duration::from_secs(60);
+/// How long one customer, or a partition's totals, may take.
+const LONGEST: Duration = Duration::from_secs(600);
 /// Customers looked for at once.
 const PAGE: usize = 500;
 
@@ -49,7 +51,12 @@ impl Audits {
             let begun = Instant::now();
             let partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
             let Some(partition) = partitions.get(turn % partitions.len().max(1)) else { continue };
-            if let Err(why) = self.next_of(*partition).await
+            // A connection that falls silent would keep it waiting for ever.
+            let audited = tokio::time::timeout(LONGEST, self.next_of(*partition)).await;
+            let audited = audited.unwrap_or_else(|_| {
+                Err(StoreError::Unavailable(format!("partition {partition}: nothing came of it in {LONGEST:?}")))
+            });
+            if let Err(why) = audited
                 && said.is_none_or(|said| said.elapsed() >= SAY)
             {
                 warn!("the audit waits: {why}");

@@ -4,7 +4,10 @@
 //! own bytes are kept beside it until the commit, since what is known may still refuse it (`conflict`), and a dead
 //! letter keeps a record whole. What facts do to balances is the business of [`Partition`](super::Partition).
 
+use std::hash::BuildHasher as _;
 use std::ops::Range;
+
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
 use crate::domain::{
     BillRunRow, ChargingType, EventKey, Instant, Position, Quantity, Reference, Refusal, RunFact, Usage, packed,
@@ -90,9 +93,13 @@ pub struct Batch {
     /// Packed usage.
     pub(super) bytes: Vec<u8>,
     pub(super) sources: Vec<String>,
+    /// Where sources stand there, by their hash.
+    source_places: FxHashMap<u64, u32>,
     origins: Vec<Origin>,
     raw: Vec<u8>,
     headers: Vec<Headers>,
+    /// About how many bytes `headers` takes.
+    header_bytes: usize,
     next: [Option<i64>; 2],
     /// Where the topics were read on from for it, where that is known.
     from: Option<Offsets>,
@@ -116,9 +123,11 @@ impl Batch {
         self.refused.clear();
         self.bytes.clear();
         self.sources.clear();
+        self.source_places.clear();
         self.origins.clear();
         self.raw.clear();
         self.headers.clear();
+        self.header_bytes = 0;
         self.next = [None; 2];
         self.from = None;
         self.is_begun = false;
@@ -221,17 +230,17 @@ impl Batch {
         first.bill_runs.extend(self.bill_runs.into_iter().filter(|of| of.origin.is_none()));
     }
 
-    /// The same records in their order, in batches that keep each fact about a bill run apart: it is applied in a
-    /// transaction of its own (`domain.md section 3`).
-    pub fn apart(self, rules: &Rules) -> Vec<Batch> {
-        if self.bill_runs.is_empty() || self.len() <= 1 {
+    /// The same records in their order, in batches of at most so many that keep each fact about a bill run apart: it is
+    /// applied in a transaction of its own (`domain.md section 3`).
+    pub fn apart(self, rules: &Rules, most: usize) -> Vec<Batch> {
+        if (self.bill_runs.is_empty() && self.len() <= most) || self.len() <= 1 {
             return vec![self];
         }
         let runs: Vec<u32> = self.bill_runs.iter().filter_map(|of| of.origin).collect();
         let (mut parts, mut open) = (Vec::new(), Batch::new(self.partition));
         for at in 0..self.origins.len() {
             let alone = runs.iter().any(|run| *run as usize == at);
-            if alone && !open.is_empty() {
+            if (alone || open.len() >= most) && !open.is_empty() {
                 parts.push(std::mem::replace(&mut open, Batch::new(self.partition)));
             }
             open.push_from(&self, at, rules);
@@ -287,14 +296,18 @@ impl Batch {
         }
     }
 
-    /// The place of a source; there are few, and most often it is the last one's.
+    /// The place of a source; mostly there are few, but each record may have its own.
     fn source(&mut self, source: &str) -> u32 {
-        let known = self.sources.iter().rposition(|known| known == source);
-        let at = known.unwrap_or_else(|| {
-            self.sources.push(source.to_owned());
-            self.sources.len() - 1
-        });
-        u32::try_from(at).expect("no more sources than records")
+        let next = u32::try_from(self.sources.len()).expect("no more sources than records");
+        let at = *self.source_places.entry(FxBuildHasher.hash_one(source)).or_insert(next);
+        match self.sources.get(at as usize) {
+            Some(known) if known == source => at,
+            // Another one with its hash stands there: this one may stand twice.
+            _ => {
+                self.sources.push(source.to_owned());
+                next
+            }
+        }
     }
 
     fn note_origin<'a, H>(&mut self, input: Input, offset: i64, record: &Record<'a, H>) -> u32
@@ -324,7 +337,12 @@ impl Batch {
         let known = self.headers.last().is_some_and(|last| same_headers(last, headers.clone()));
         if !known {
             let owned = headers.map(|(name, value)| (name.to_owned(), value.map(<[u8]>::to_vec)));
-            self.headers.push(owned.collect());
+            let owned: Headers = owned.collect();
+            let bytes = |header: &(String, Option<Vec<u8>>)| {
+                size_of_val(header) + header.0.len() + header.1.as_ref().map_or(0, Vec::len)
+            };
+            self.header_bytes += size_of::<Headers>() + owned.iter().map(bytes).sum::<usize>();
+            self.headers.push(owned);
         }
         u32::try_from(self.headers.len() - 1).expect("no more headers than records")
     }
@@ -341,7 +359,10 @@ impl Batch {
 
     /// About how many bytes it takes in memory.
     pub fn size(&self) -> usize {
-        self.raw.len() + self.bytes.len() + self.origins.len() * (size_of::<Origin>() + size_of::<BatchUsage>())
+        self.raw.len()
+            + self.bytes.len()
+            + self.header_bytes
+            + self.origins.len() * (size_of::<Origin>() + size_of::<BatchUsage>())
     }
 
     /// The partition pair.
@@ -515,7 +536,7 @@ mod tests {
         push(&mut batch, Input::Usage, 12, "usage.recorded", "1", "{}");
         let next = |batch: &Batch, from: Offsets| batch.next(from);
         let whole = next(&batch, Offsets::default());
-        let parts = batch.apart(&RULES);
+        let parts = batch.apart(&RULES, 100);
         let shapes: Vec<_> = parts.iter().map(|p| (p.usage.len(), p.bill_runs.len(), p.refused.len())).collect();
         assert_eq!(shapes, [(2, 0, 0), (0, 1, 0), (0, 1, 0), (0, 0, 1)]);
         assert_eq!(parts.iter().fold(Offsets::default(), |from, part| next(part, from)), whole);
@@ -540,6 +561,39 @@ mod tests {
         let mut batch = Batch::new(0);
         usage(&mut batch, 0);
         usage(&mut batch, 1);
-        assert_eq!(batch.apart(&RULES).iter().map(Batch::len).collect::<Vec<_>>(), [2]);
+        assert_eq!(batch.apart(&RULES, 2).iter().map(Batch::len).collect::<Vec<_>>(), [2]);
+    }
+
+    #[test]
+    fn a_batch_of_too_many_records_goes_in_parts() {
+        let mut batch = Batch::new(0);
+        (0..5).for_each(|offset| usage(&mut batch, offset));
+        bill_run(&mut batch, 3);
+        usage(&mut batch, 5);
+        let parts = batch.apart(&RULES, 2);
+        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2, 2, 1, 1, 1]);
+        let next = parts.iter().fold(Offsets::default(), |read, part| part.next(read));
+        assert_eq!(next, Offsets { usage: 6, assignments: 4 });
+    }
+
+    #[test]
+    fn a_batch_is_as_large_as_its_headers_too() {
+        let mut batch = Batch::new(0);
+        let large = vec![0; 100_000];
+        for (offset, trace) in (0..).zip([&large[..], &large[..], b"small", &large[..]]) {
+            let headers = [("trace", Some(trace))];
+            let headers = headers.iter().copied();
+            let record = Record { partition: 0, timestamp: None, key: None, value: None, headers };
+            batch.push(Input::Usage, offset, &record, &RULES);
+        }
+        assert!((200_000..210_000).contains(&batch.size()), "those alike stand once: {}", batch.size());
+        assert!(batch.emptied(0).size() < 1_000);
+    }
+
+    #[test]
+    fn each_record_may_have_its_own_source() {
+        let mut batch = Batch::new(0);
+        let places: Vec<u32> = ["a", "b", "a", "c", "b"].map(|source| batch.source(source)).to_vec();
+        assert_eq!((places, batch.sources), (vec![0, 1, 0, 2, 1], ["a", "b", "c"].map(str::to_owned).to_vec()));
     }
 }

@@ -28,17 +28,21 @@ impl Cache {
         Some(cached.account)
     }
 
-    /// Puts the accounts of a batch back, and lets the oldest go when they are more than `limit` bytes together.
-    pub(super) fn put(&mut self, accounts: impl Iterator<Item = Account>, limit: usize) {
+    /// Puts the accounts of a batch back, and lets the oldest go when they are more than `limit` bytes together. Returns how
+    /// many bytes the batch's are.
+    pub(super) fn put(&mut self, accounts: impl Iterator<Item = Account>, limit: usize) -> usize {
         self.now += 1;
+        let before = self.size;
         for account in accounts {
             let size = account.size();
             self.size += size;
             self.accounts.insert(account.customer(), Cached { account, size, used: self.now });
         }
+        let put = self.size - before;
         if self.size > limit {
             self.shrink(limit / 4 * 3);
         }
+        put
     }
 
     /// Forgets all of them.

@@ -95,6 +95,11 @@ struct Slot {
 }
 
 impl Slot {
+    /// The most records of a batch.
+    fn most(&self, limits: BatchLimits) -> usize {
+        limits.records.min(self.watched.shared.portion())
+    }
+
     /// Moves the position of an idle partition over what is no record to the ends of its topics: retention may take all
     /// that is before them, and a position that is gone would be told as a gap.
     fn go_on_to_ends(&mut self) {
@@ -327,7 +332,7 @@ impl Sink for Intake {
                 return 0;
             }
         }
-        self.limits.records.saturating_sub(slot.open.len())
+        slot.most(self.limits).saturating_sub(slot.open.len())
     }
 
     fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) -> bool {
@@ -397,9 +402,10 @@ impl Sink for Intake {
                 slot.go_on_to_ends();
                 continue;
             }
-            let full = slot.open.len() >= self.limits.records || slot.open.size() >= self.limits.bytes;
+            let most = slot.most(self.limits);
+            let full = slot.open.len() >= most || slot.open.size() >= self.limits.bytes;
             let to_come = slot.watched.shared.usage_to_come(slot.given[Input::Usage as usize]);
-            let will_be_full = slot.open.len() + to_come >= self.limits.records && slot.opened.elapsed() < FILLING;
+            let will_be_full = slot.open.len() + to_come >= most && slot.opened.elapsed() < FILLING;
             let in_hand = slot.watched.shared.in_hand();
             // One batch waits behind the one in hand, so that a busy task never idles; it waits until it is full.
             if (in_hand == 0 && !will_be_full) || (full && in_hand <= 1) {

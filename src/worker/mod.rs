@@ -17,6 +17,7 @@ mod metrics;
 mod outcomes;
 mod partition;
 mod patience;
+mod portion;
 mod refold;
 mod repair;
 mod replay;

@@ -18,6 +18,7 @@ use super::cache::Cache;
 use super::draw::Tail;
 use super::ends::Ends;
 use super::outcomes::Outcomes;
+use super::portion::Portion;
 use super::runs::LedgerCause;
 use super::usage::Judged;
 use crate::domain::{
@@ -28,10 +29,11 @@ use crate::events::Rules;
 use crate::store::{self, AlertRow, Commit, CommitError, OfCustomer, Offsets, Store, StoreError, StoredAhead};
 use crate::telemetry::Health;
 
-/// The most sources that get a number of their own in a partition.
-const SOURCES: usize = 65_536;
 /// The longest source that gets a number, in bytes.
 const SOURCE_LENGTH: usize = 1_000;
+/// About how many bytes the sources of a partition with a number take in memory, each with so many beside its own.
+const SOURCES_BYTES: usize = 1 << 20;
+const SOURCE_BYTES: usize = 64;
 
 /// What all partitions of a worker share.
 pub struct Context {
@@ -51,6 +53,8 @@ pub struct Context {
     pub topics: [String; 2],
     /// The wall clock.
     pub now: fn() -> Instant,
+    /// About how many bytes of accounts one commit works on.
+    pub accounts_bytes: usize,
     /// Bytes of accounts that one partition keeps in memory.
     pub cache_bytes: usize,
     /// Ledger rows that a replay reads at once.
@@ -88,8 +92,12 @@ pub struct Partition {
     /// Customers stored ahead of their turn in a run that is being stored.
     pub(super) ahead: FxHashSet<StoredAhead>,
     pub(super) sources: FxHashMap<String, i32>,
+    /// About how many bytes they take.
+    sources_bytes: usize,
     /// How many customers' held usage is let in at once: fewer while that takes too long.
     pub(super) let_in: usize,
+    /// How many records are applied at once.
+    pub(super) portion: Portion,
     /// Ends of its topics that it has yet to come to.
     pub(super) ends: Arc<Ends>,
     cache: Cache,
@@ -138,6 +146,7 @@ impl Partition {
     pub fn new(context: Arc<Context>, partition: i32, taken: store::Taken) -> Partition {
         let read = taken.read_from();
         let trailing = taken.behind.into_iter().map(|row| (row.customer, Trailing::stored(row, partition))).collect();
+        let sources_bytes = taken.sources.iter().map(|source| SOURCE_BYTES + source.len()).sum();
         let sources = taken.sources.into_iter().zip(1..).collect();
         let let_in = context.let_in;
         Partition {
@@ -153,7 +162,9 @@ impl Partition {
             bill_runs: BillRuns::restore(taken.bill_runs),
             ahead: taken.stored_ahead.into_iter().collect(),
             sources,
+            sources_bytes,
             let_in,
+            portion: Portion::new(),
             ends: Arc::default(),
             cache: Cache::default(),
             waterfall: Waterfall::default(),
@@ -303,8 +314,11 @@ impl Partition {
         self.totals = commit.totals;
         self.note_stored(&commit);
         self.note_behind(&commit);
+        self.sources_bytes += size_of_sources(&commit);
         self.sources.extend(commit.sources.into_iter().map(|(number, source)| (source, number)));
-        self.cache.put(accounts.into_iter(), self.context.cache_bytes);
+        let count = accounts.len();
+        let bytes = self.cache.put(accounts.into_iter(), self.context.cache_bytes);
+        self.portion.note(count, bytes, self.context.accounts_bytes);
         Ok(applied)
     }
 
@@ -462,13 +476,19 @@ impl Partition {
             return number;
         }
         let known = self.sources.len() + commit.sources.len();
-        if known >= SOURCES || source.len() > SOURCE_LENGTH {
+        let bytes = self.sources_bytes + size_of_sources(commit);
+        if source.len() > SOURCE_LENGTH || bytes > SOURCES_BYTES {
             return 0;
         }
         let number = i32::try_from(known + 1).expect("few sources");
         commit.sources.push((number, source.to_owned()));
         number
     }
+}
+
+/// About how many bytes the sources of a commit will take.
+fn size_of_sources(commit: &Commit) -> usize {
+    commit.sources.iter().map(|(_, source)| SOURCE_BYTES + source.len()).sum()
 }
 
 /// The account of a customer of the batch.

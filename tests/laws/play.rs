@@ -476,6 +476,7 @@ pub(crate) fn context(history: &History, store: Arc<dyn Store>) -> Context {
         topics: ["usage-events".to_owned(), "assignment-events".to_owned()],
         now: || Instant::from_micros(0),
         cache_bytes: history.cache_bytes,
+        accounts_bytes: usize::MAX,
         replay_page: history.replay_page,
         replay_pause: if history.patient { Duration::from_secs(3_600) } else { Duration::ZERO },
         behind_bytes: history.behind_bytes,

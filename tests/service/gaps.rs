@@ -197,14 +197,8 @@ fn topics_that_grow_end_the_worker_with_a_line() {
     }
 }
 
-#[test]
-fn alerts_wait_for_their_topic_to_come_back() {
-    let deployment = Deployment::new();
-    deployment.say(&["topics", "create", "--partitions", "8"]);
-    let _running = deployment.run();
-    until("it runs", || deployment.health("ready").0 == 200);
-    let topic = deployment.options().alerts_topic;
-    delete_topic(&deployment, &topic);
+/// Makes customer 17 use up all that there is at once.
+fn use_all(deployment: &Deployment) {
     let assignment = json!({
         "version": 1, "assignmentId": 5, "assignmentLevel": "CUSTOMER", "customerId": 17, "startDate": "2020-01-01",
         "plan": {"inclusiveUsagePlanId": 10, "components":
@@ -213,6 +207,38 @@ fn alerts_wait_for_their_topic_to_come_back() {
     deployment.send("assignment.changed", "/crm", "assignment-5", 17, &assignment);
     until("the facts are in", || deployment.outcomes("applied") == 1.0);
     deployment.call("call", 100);
+}
+
+#[test]
+fn an_alerts_topic_that_comes_back_smaller_ends_the_relay_with_a_line() {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let topic = deployment.options().alerts_topic;
+    let of_alert = Partitioner::Murmur2.partition_of(17, 8);
+    assert!(of_alert > 0, "a smaller topic lacks the partition of its alerts");
+    let line = line_of_the_end(&deployment, || {
+        delete_topic(&deployment, &topic);
+        let smaller = ["topics", "create", "--partitions", "8", "--alerts-partitions", &of_alert.to_string()];
+        until("it is made again", || deployment.command(&smaller).status().unwrap().success());
+        use_all(&deployment);
+    });
+    let told = format!("topic {topic} has {of_alert} partitions now and had 8 when this process started");
+    assert!(line.contains(&told), "{line}");
+    let _running = deployment.run();
+    until("started again it goes by those", || {
+        deployment.metrics().get("headroom_alerts_published_total{type=\"crossed\"}") == Some(&2.0)
+    });
+}
+
+#[test]
+fn alerts_wait_for_their_topic_to_come_back() {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let _running = deployment.run();
+    until("it runs", || deployment.health("ready").0 == 200);
+    let topic = deployment.options().alerts_topic;
+    delete_topic(&deployment, &topic);
+    use_all(&deployment);
     until("the relay tells", || deployment.health("ready").1["parts"]["relay"]["status"] == "fault");
     let told = deployment.health("ready").1["parts"]["relay"]["message"].as_str().unwrap().to_owned();
     assert!(told.contains(&topic), "{told}");

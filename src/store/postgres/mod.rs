@@ -41,8 +41,10 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/postgres");
 
 /// A PostgreSQL database.
 pub(super) struct Postgres {
-    /// For the worker and the relay.
+    /// For the worker.
     connections: Connections,
+    /// For the relay, which must not wait for a worker's long commits.
+    relay: Connections,
     /// For the reader; perhaps a replica's.
     read_pool: PgPool,
     /// How to connect for what may take a while.
@@ -58,6 +60,11 @@ pub(super) struct Postgres {
 
 /// How long a statement of worker or relay may take, in times of what a connection may.
 const DEADLINE: u32 = 12;
+
+/// How long analyzing tables may take.
+const ANALYZING: Duration = Duration::from_secs(600);
+/// Connections of the relay: for its lease, and for what it publishes.
+const RELAY_CONNECTIONS: u32 = 2;
 
 /// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization, deadlocks and locks, a
 /// transaction that its client left idle for too long, and a standby that is yet to be promoted.
@@ -94,6 +101,11 @@ impl Postgres {
             probes: probes.map(|(connect, place)| Probe::new(connect.clone(), place.clone(), options.timeout)),
             connections: Connections::new(
                 pools(options.connections, options.timeout),
+                main_by_index.clone(),
+                DEADLINE * options.timeout,
+            ),
+            relay: Connections::new(
+                pools(RELAY_CONNECTIONS, options.timeout),
                 main_by_index,
                 DEADLINE * options.timeout,
             ),
@@ -105,12 +117,27 @@ impl Postgres {
         })
     }
 
-    /// What this comes to on the pool of worker and relay.
+    /// What this comes to on the worker's connections.
     async fn ask<T, F>(&self, work: impl FnOnce(PgPool) -> F) -> Result<T, StoreError>
     where
         F: Future<Output = Result<T, sqlx::Error>>,
     {
-        match self.connections.within(work(self.connections.pool())).await {
+        self.ask_on(&self.connections, work).await
+    }
+
+    /// The same on the relay's own.
+    async fn ask_for_relay<T, F>(&self, work: impl FnOnce(PgPool) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        self.ask_on(&self.relay, work).await
+    }
+
+    async fn ask_on<T, F>(&self, connections: &Connections, work: impl FnOnce(PgPool) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, sqlx::Error>>,
+    {
+        match connections.within(work(connections.pool())).await {
             Ok(answer) => Ok(answer),
             Err(error) => Err(self.why(&error).await),
         }
@@ -311,23 +338,23 @@ impl Store for Postgres {
     }
 
     async fn lease(&self, holder: Uuid, seconds: u32) -> Result<bool, StoreError> {
-        self.ask(|pool| async move { relay::lease(&pool, holder, seconds).await }).await
+        self.ask_for_relay(|pool| async move { relay::lease(&pool, holder, seconds).await }).await
     }
 
     async fn relay_state(&self) -> Result<RelayState, StoreError> {
-        self.ask(|pool| async move { relay::state(&pool).await }).await
+        self.ask_for_relay(|pool| async move { relay::state(&pool).await }).await
     }
 
     async fn outbox_numbers(&self) -> Result<Vec<Partitioned<i64>>, StoreError> {
-        self.ask(|pool| async move { relay::outbox_numbers(&pool).await }).await
+        self.ask_for_relay(|pool| async move { relay::outbox_numbers(&pool).await }).await
     }
 
     async fn outbox(&self, partition: i32, after: i64, rows: usize, bytes: usize) -> Result<Vec<AlertRow>, StoreError> {
-        self.ask(|pool| async move { relay::outbox(&pool, partition, after, rows, bytes).await }).await
+        self.ask_for_relay(|pool| async move { relay::outbox(&pool, partition, after, rows, bytes).await }).await
     }
 
     async fn published(&self, published: &Published) -> Result<bool, StoreError> {
-        self.ask(|pool| async move { relay::published(&pool, published).await }).await
+        self.ask_for_relay(|pool| async move { relay::published(&pool, published).await }).await
     }
 
     async fn read(&self, question: &Question<'_>) -> Result<Answer, StoreError> {
@@ -361,7 +388,11 @@ impl Store for Postgres {
     }
 
     async fn keep_statistics(&self) -> Result<(), StoreError> {
-        statistics::keep(&self.connections.pool(), &self.connect).await.map_err(|error| self.error(&error))
+        let pool = self.connections.pool();
+        match tokio::time::timeout(ANALYZING, statistics::keep(&pool, &self.connect)).await {
+            Ok(kept) => kept.map_err(|error| self.error(&error)),
+            Err(_) => Err(StoreError::Unavailable(format!("{}: no answer within {ANALYZING:?}", self.place))),
+        }
     }
 
     async fn snapshot(&self) -> Result<Box<dyn Snapshot>, StoreError> {

@@ -27,6 +27,12 @@ const SSL_MODES: [&str; 6] = ["disable", "allow", "prefer", "require", "verify-c
 
 /// What is wrong with an address, as the end of a sentence that begins with its key. Never holds a password.
 pub(in crate::store) fn check(url: &str) -> Result<(), String> {
+    // A password may hold what ends it for whoever reads on, and must not be shown as a host, a database or a parameter.
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    if rest.split_once(['/', '?', '#']).is_some_and(|(_, behind)| behind.contains('@')) {
+        return Err("has an @ behind its host; in a user, a password or a parameter write @ / ? # as %40 %2F %3F %23"
+            .to_owned());
+    }
     // A parameter that is not known would be passed over, and shown in the log with its value.
     let query = url.split_once('?').map_or("", |(_, query)| query);
     for (name, value) in
@@ -52,13 +58,15 @@ pub(in crate::store) fn check(url: &str) -> Result<(), String> {
 }
 
 /// What every session is told.
-const SESSION: [(&str, &str); 7] = [
+const SESSION: [(&str, &str); 8] = [
     // A batch must never be planned as a join over all rows, and none of its statements is worth compiling.
     ("plan_cache_mode", "force_generic_plan"),
     ("jit", "off"),
     // A worker that stops or vanishes in a transaction holds its partition's progress row: the database lets go of it
     // before the group has named another owner (in a COPY it does not: `holder`).
     ("idle_in_transaction_session_timeout", "5s"),
+    // Whoever waits for a lock says so by standing still, not by a statement that is refused again and again.
+    ("lock_timeout", "0"),
     // No statement takes minutes but one that waits for such a worker.
     ("statement_timeout", "5min"),
     ("tcp_keepalives_idle", "4"),
@@ -95,10 +103,15 @@ mod tests {
             ("?sslmode=verify-full&sslpassword=s3cret", "has an unknown parameter \"sslpassword\"; there are: "),
             ("?sslmode=yes", "has sslmode=\"yes\"; it wants one of disable, allow, prefer, require, verify-ca, "),
             ("?sslrootcert=/nowhere.pem", "has sslrootcert=\"/nowhere.pem\": No such file or directory"),
+            ("?pass@word=s3cret", "has an @ behind its host; "),
             ("?port=s3cret", "is no postgres://user:password@host:port/database URL"),
         ] {
             let line = refused(rest);
             assert!(line.starts_with(why) && !line.contains("s3cret"), "{line}");
+        }
+        for url in ["postgres://headroom:s3cret?x@db/headroom", "postgres://headroom:1/s3cret@db/headroom"] {
+            let line = check(url).expect_err(url);
+            assert!(line.starts_with("has an @ behind its host; ") && !line.contains("s3cret"), "{line}");
         }
         for good in ["", "?sslmode=verify-full", "?host=/run/postgresql&user=x&password=y", "?options=-c%20jit%3Doff"] {
             assert_eq!(check(&format!("postgres://headroom:s3cret@db/headroom{good}")), Ok(()), "{good}");
