@@ -1,8 +1,9 @@
 //! How much memory a worker takes: `make bench-memory CUSTOMERS=1000000 EVENTS=5000000`.
 //!
-//! Against the Kafka and PostgreSQL of `scripts/services`, in three stages, each in a process of its own (worker and
+//! Against the Kafka and PostgreSQL of `scripts/services`, in four stages, each in a process of its own (worker and
 //! relay) from its first record to its last: the customers become known, a backlog of usage is taken in, and a smaller
-//! one by a database that holds every commit for half a second. It prints RSS over time and the peak of each stage, and fails
+//! one by a database that holds every commit for half a second; then, in a deployment of their own, that of customers who have
+//! a bucket of each day of a year. It prints RSS over time and the peak of each stage, and fails
 //! where one passes `LIMIT_MB`. `SET` has further settings, with blanks between, such as `worker.cache_bytes=64MiB`; `HEADROOM_BIN` names another program to run.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -24,6 +25,10 @@ const BEGIN: i64 = 1_793_491_200_000;
 /// Of a hundred records of usage, how many repeat an earlier one, and how many come up to an hour late.
 const DUPLICATES: u64 = 1;
 const LATE: u64 = 2;
+
+/// Customers with a bucket of each day, and how many days.
+const DAILY: u64 = 4_000;
+const DAYS: u64 = 365;
 
 /// A number of the environment.
 fn number(name: &str, default: u64) -> u64 {
@@ -94,6 +99,35 @@ fn usage(deployment: &Deployment, customers: u64, from: u64, count: u64) -> u64 
     sending.sent
 }
 
+/// A plan by the day for some customers, and usage of each of them on each day.
+fn daily(deployment: &Deployment) -> u64 {
+    let begin = BEGIN - i64::try_from(DAYS).unwrap() * 86_400_000;
+    let date = |at: i64| jiff::Timestamp::from_millisecond(at).unwrap().to_string();
+    let mut facts = deployment.sending("ASSIGNMENTS");
+    for customer in 1..=DAILY {
+        let fact = json!({
+            "version": 1, "assignmentId": 1, "assignmentLevel": "CUSTOMER", "customerId": customer,
+            "startDate": date(begin)[..10], "plan": {"inclusiveUsagePlanId": 10, "frequency": "DAILY", "components":
+                [{"componentId": 1, "byValue": false, "chargingType": "DURATION", "allowance": 400}]},
+        });
+        facts.send("assignment.changed", &format!("a-{customer}"), customer, begin, &fact);
+    }
+    facts.feeder.flush().unwrap();
+    let mut sending = deployment.sending("USAGE");
+    for day in 0..DAYS {
+        let start = begin + i64::try_from(day).unwrap() * 86_400_000 + 3_600_000;
+        for customer in 1..=DAILY {
+            let data = json!({
+                "customerId": customer, "siteId": customer, "usageProductInventoryId": customer, "usageProductId": 1,
+                "startTime": date(start), "chargingType": "DURATION", "quantity": 60,
+            });
+            sending.send("usage.recorded", &format!("u-{day}-{customer}"), customer, start + 1_000, &data);
+        }
+    }
+    sending.feeder.flush().unwrap();
+    facts.sent + sending.sent
+}
+
 /// The peak of a stage, in MiB, from its first record to its last.
 fn stage(name: &str, deployment: &Deployment, running: &Running, records: u64) -> u64 {
     let (begun, mut told) = (Instant::now(), Instant::now());
@@ -130,6 +164,13 @@ fn main() -> ExitCode {
     let records = usage(&deployment, known, events, events / 10);
     deployment.slow_down();
     peaks.push(stage("slow     ", &deployment, &deployment.run(), records));
+
+    drop(deployment);
+
+    println!("{DAILY} customers with a bucket of each of {DAYS} days");
+    let deployment = Deployment::new(PARTITIONS);
+    let records = daily(&deployment);
+    peaks.push(stage("daily    ", &deployment, &deployment.run(), records));
 
     let most = peaks.iter().copied().max().unwrap_or_default();
     println!("peak: {most} MiB; the limit is {limit} MiB");
