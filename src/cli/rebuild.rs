@@ -22,7 +22,7 @@ use super::settings::Settings;
 
 /// Customers that are looked for at once.
 const PAGE: usize = 1_000;
-/// How long an owner may take before the command takes the partition itself.
+/// How long a partition may stand still before the command takes it: an owner that is busy commits meanwhile.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is asked whether a repair is done.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -168,10 +168,15 @@ impl Rebuild {
     async fn repair(&self, partition: i32, customer: Option<i64>) -> Result<Repaired, anyhow::Error> {
         let request = RepairRequest { id: Uuid::new_v4(), partition, customer };
         self.store.request_repair(&request).await?;
-        let begun = Instant::now();
-        while begun.elapsed() < PATIENCE {
+        let (mut moved, mut commits) = (Instant::now(), None);
+        while moved.elapsed() < PATIENCE {
             if let Some(repaired) = self.store.repaired(&request).await? {
                 return Ok(repaired);
+            }
+            let progress = self.store.progress().await?;
+            let now = progress.iter().find(|row| row.partition == partition).map(|row| (row.epoch, row.commits));
+            if now != commits {
+                (moved, commits) = (Instant::now(), now);
             }
             tokio::time::sleep(PERIOD).await;
         }

@@ -1,5 +1,7 @@
 //! The bill runs that a partition has applied, and what they hold back (`domain.md sections 3 and 6`).
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use super::account::Taken;
 use super::facts::{BillRun, RunStatus};
 use super::image::BillRunRow;
@@ -9,6 +11,9 @@ use super::time::Date;
 #[derive(Debug, Clone, Default)]
 pub struct BillRuns {
     rows: Vec<BillRunRow>,
+    /// By billing cycle, the days that closed runs cover: the first and the last of each span, in order, none touching
+    /// another. Every usage event is held against them, and there are ever more runs.
+    closed: BTreeMap<i64, Vec<(Date, Date)>>,
 }
 
 /// A fact about a bill run.
@@ -59,11 +64,6 @@ impl BillRun {
         let whole = self.usage_from <= other.usage_from && other.usage_until <= self.usage_until;
         self.status.is_closed() && same_cycle && whole
     }
-
-    /// Whether it holds back usage of this day first applied now, of customers of its cycle.
-    fn holds(&self, cycle: i64, date: Date) -> bool {
-        self.status.is_closed() && self.billing_cycle == cycle && self.usage_from <= date && date <= self.usage_until
-    }
 }
 
 impl BillRunRow {
@@ -80,7 +80,28 @@ impl BillRuns {
     /// Those a partition has applied so far.
     pub fn restore(mut rows: Vec<BillRunRow>) -> BillRuns {
         rows.sort_unstable_by_key(|row| row.run.id);
-        BillRuns { rows }
+        let mut runs = BillRuns { rows, closed: BTreeMap::new() };
+        let cycles: BTreeSet<i64> = runs.rows.iter().map(|row| row.run.billing_cycle).collect();
+        cycles.into_iter().for_each(|cycle| runs.cover(cycle));
+        runs
+    }
+
+    /// Finds anew which days of a cycle closed runs cover.
+    fn cover(&mut self, cycle: i64) {
+        let of_cycle = self.rows.iter().map(|row| &row.run).filter(|run| run.billing_cycle == cycle);
+        let mut days: Vec<(Date, Date)> = of_cycle
+            .filter(|run| run.status.is_closed() && run.usage_from <= run.usage_until)
+            .map(|run| (run.usage_from, run.usage_until))
+            .collect();
+        days.sort_unstable();
+        let mut spans: Vec<(Date, Date)> = Vec::new();
+        for (from, until) in days {
+            match spans.last_mut() {
+                Some(last) if from.days() - 1 <= last.1.days() => last.1 = last.1.max(until),
+                _ => spans.push((from, until)),
+            }
+        }
+        self.closed.insert(cycle, spans);
     }
 
     /// The run of this id as applied.
@@ -100,7 +121,9 @@ impl BillRuns {
 
     /// Whether usage of this day, of a customer of this cycle, is covered by a closed run.
     pub fn hold(&self, cycle: i64, date: Date) -> bool {
-        self.rows.iter().any(|row| row.run.holds(cycle, date))
+        let spans = self.closed.get(&cycle).map_or(&[][..], Vec::as_slice);
+        let before = spans.partition_point(|(from, _)| *from <= date);
+        before > 0 && date <= spans[before - 1].1
     }
 
     /// The runs whose rows are being stored.
@@ -156,6 +179,10 @@ impl BillRuns {
             Ok(at) => self.rows[at] = row,
             Err(at) => self.rows.insert(at, row),
         }
+        if let Some(known) = known {
+            self.cover(known.run.billing_cycle);
+        }
+        self.cover(row.run.billing_cycle);
         RunTaken::Applied(change)
     }
 }
@@ -187,6 +214,31 @@ mod tests {
         assert_eq!(runs.take(&fact(3, RunStatus::Open)), RunTaken::Conflict);
         assert_eq!(runs.take(&fact(2, RunStatus::Open)), RunTaken::PassedOver);
         assert_eq!(runs.take(&fact(4, RunStatus::Open)), RunTaken::Finalized);
+    }
+
+    #[test]
+    fn days_are_held_that_any_closed_run_of_the_cycle_covers() {
+        let mut runs = BillRuns::default();
+        let mut take = |id: i64, version: i64, cycle: i64, days: (i32, i32), status: RunStatus| {
+            let (usage_from, usage_until) = (Date::from_days(days.0), Date::from_days(days.1));
+            let run = BillRun { id, billing_cycle: cycle, usage_from, usage_until, status, ..fact(1, status).run };
+            assert!(matches!(runs.take(&RunFact { version, run, closings: None }), RunTaken::Applied(_)));
+            let held = |cycle: i64| {
+                let days = (0..20).filter(|day| runs.hold(cycle, Date::from_days(*day))).collect::<Vec<i32>>();
+                let again = BillRuns::restore(runs.rows.clone());
+                assert!((0..20).all(|day| again.hold(cycle, Date::from_days(day)) == days.contains(&day)));
+                days
+            };
+            (held(1), held(2))
+        };
+        assert_eq!(take(1, 1, 1, (3, 4), RunStatus::Open), (vec![], vec![]));
+        assert_eq!(take(1, 2, 1, (3, 4), RunStatus::Closed), (vec![3, 4], vec![]));
+        assert_eq!(take(2, 1, 1, (5, 6), RunStatus::Finalized), (vec![3, 4, 5, 6], vec![]));
+        assert_eq!(take(3, 1, 2, (5, 5), RunStatus::Closed), (vec![3, 4, 5, 6], vec![5]));
+        assert_eq!(take(4, 1, 1, (4, 5), RunStatus::Closed), (vec![3, 4, 5, 6], vec![5]));
+        assert_eq!(take(5, 1, 1, (9, 9), RunStatus::Closed), (vec![3, 4, 5, 6, 9], vec![5]));
+        assert_eq!(take(1, 3, 2, (3, 4), RunStatus::Closed), (vec![4, 5, 6, 9], vec![3, 4, 5]));
+        assert_eq!(take(4, 2, 1, (4, 5), RunStatus::Open), (vec![5, 6, 9], vec![3, 4, 5]));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::telemetry::metrics as names;
 /// How often a log line says that it cannot go on.
 const SAY: Duration = Duration::from_secs(60);
 /// How long one customer, or a partition's totals, may take.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_secs(3_600);
 /// Customers looked for at once.
 const PAGE: usize = 500;
 

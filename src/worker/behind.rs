@@ -64,6 +64,11 @@ impl Partition {
         self.can_catch_up() && (batch.brings_bill_run() || parked >= self.context.behind_bytes)
     }
 
+    /// Whether records of customers behind are yet to be read again.
+    pub(super) fn reads_again(&self) -> bool {
+        self.is_behind() && !self.all_is_read()
+    }
+
     /// Whether all that the topics had for customers behind is read again.
     fn all_is_read(&self) -> bool {
         self.read.earlier(self.offsets) == self.offsets
@@ -263,7 +268,7 @@ impl Partition {
 
 impl super::batch::Input {
     /// Its offset of two.
-    fn of(self, offsets: Offsets) -> i64 {
+    pub(super) fn of(self, offsets: Offsets) -> i64 {
         match self {
             super::batch::Input::Usage => offsets.usage,
             super::batch::Input::Assignments => offsets.assignments,

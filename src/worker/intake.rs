@@ -89,6 +89,9 @@ struct Slot {
     given: [i64; 2],
     /// An end of a topic beyond what was given, with no record before it.
     end: [Option<i64>; 2],
+    /// Records of customers behind come first: neither input is read beyond here before both are read to here. What was
+    /// applied for all others already keeps its place before what was not, bill runs above all.
+    again_until: Option<Offsets>,
     /// Reference facts come first after a start: usage waits until they are read to here.
     facts_until: Option<i64>,
     told: Offsets,
@@ -98,6 +101,26 @@ impl Slot {
     /// The most records of a batch.
     fn most(&self, limits: BatchLimits) -> usize {
         limits.records.min(self.watched.shared.portion())
+    }
+
+    /// How many records of an input may come as far as their order goes.
+    fn in_order(&self, input: Input) -> usize {
+        match self.again_until {
+            Some(until) => usize::try_from(input.of(until) - self.given[input as usize]).unwrap_or(0),
+            None if input == Input::Usage && self.facts_until.is_some() => 0,
+            None => usize::MAX,
+        }
+    }
+
+    /// Notes that both inputs are read again, once they are.
+    fn note_read_again(&mut self) {
+        let reached = |input: Input, until: Offsets| {
+            let at = self.given[input as usize].max(self.end[input as usize].unwrap_or(0));
+            at >= input.of(until)
+        };
+        if self.again_until.is_some_and(|until| [Input::Usage, Input::Assignments].iter().all(|i| reached(*i, until))) {
+            self.again_until = None;
+        }
     }
 
     /// Moves the position of an idle partition over what is no record to the ends of its topics: retention may take all
@@ -183,6 +206,7 @@ impl Intake {
         let kept = if rested.is_some() { ", with the accounts in memory" } else { "" };
         info!("partition {partition}: taken with epoch {}, from offsets {usage} and {assignments}{kept}", taken.epoch);
         let gaps = taken.gaps;
+        let again_until = (taken.read_from() != taken.offsets).then_some(taken.offsets);
         let owned = rested.unwrap_or_else(|| Partition::new(self.context.clone(), partition, taken));
         let shared = Arc::new(Shared::new(&owned));
         self.stop_at_known_gaps(&shared, gaps, Offsets { usage, assignments });
@@ -199,6 +223,7 @@ impl Intake {
             ticket: None,
             given: [usage, assignments],
             end: [None; 2],
+            again_until,
             facts_until: None,
             told: Offsets { usage, assignments },
         };
@@ -314,7 +339,8 @@ impl Sink for Intake {
 
     fn room(&self, partition: i32, input: stream::Input) -> usize {
         let Some(slot) = self.slots.get(&partition) else { return 0 };
-        if input == stream::Input::Usage && slot.facts_until.is_some() {
+        let in_order = slot.in_order(Input::from(input));
+        if in_order == 0 {
             return 0;
         }
         if slot.watched.shared.stop().is_some() {
@@ -332,7 +358,7 @@ impl Sink for Intake {
                 return 0;
             }
         }
-        slot.most(self.limits).saturating_sub(slot.open.len())
+        slot.most(self.limits).saturating_sub(slot.open.len()).min(in_order)
     }
 
     fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) -> bool {
@@ -361,6 +387,7 @@ impl Sink for Intake {
         if input == Input::Assignments && slot.facts_until.is_some_and(|until| message.offset() + 1 >= until) {
             slot.facts_until = None;
         }
+        slot.note_read_again();
         begins
     }
 
@@ -372,6 +399,7 @@ impl Sink for Intake {
         }
         let given = slot.given[input as usize];
         slot.end[input as usize] = Some(offset).filter(|end| *end > given);
+        slot.note_read_again();
         lock(&slot.watched.ends)[input as usize] = Some((offset, given));
     }
 

@@ -279,6 +279,8 @@ async fn work(
                 tools.control.wake();
                 applied?;
             }
+            // They are told again, and come after all that was applied before them for others.
+            Ok(Some(Work::BillRuns(_))) if partition.reads_again() => {}
             Ok(Some(Work::BillRuns(runs))) => {
                 for mut batch in partition.news(&runs) {
                     apply(&mut partition, &mut batch, &shared, &tools).await?;

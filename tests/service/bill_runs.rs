@@ -2,9 +2,10 @@
 
 use std::process::Command;
 
+use headroom::domain::Partitioner;
 use serde_json::{Value, json};
 
-use crate::deployment::{Deployment, until};
+use crate::deployment::{Deployment, PARTITIONS, on_postgres, until};
 
 /// Customers, which live on many of the partitions.
 const CUSTOMERS: std::ops::Range<i64> = 100..140;
@@ -87,4 +88,50 @@ fn a_run_holds_usage_and_keeps_its_rows_until_it_opens_again() {
     let told = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().unwrap();
     assert!(told.success());
     assert_eq!(running.0.wait().unwrap().code(), Some(0));
+}
+
+/// A worker that died while a customer was behind: its usage was passed over for the others' sake, and is read again. A run that
+/// closed since comes after it, as it would have without the death, whether it comes in on this partition or on another.
+#[test]
+fn a_run_comes_after_records_of_customers_behind_that_are_read_again() {
+    const CUSTOMER: i64 = 17;
+    let partition = Partitioner::Murmur2.partition_of(CUSTOMER, PARTITIONS);
+    let lives_here = |run: &i64| Partitioner::Murmur2.partition_of(*run, PARTITIONS) == partition;
+    let [here, elsewhere] = [true, false].map(|here| (1..).find(|run| lives_here(run) == here).unwrap());
+    for id in [here, elsewhere] {
+        let deployment = Deployment::new();
+        deployment.say(&["topics", "create", "--partitions", "8"]);
+        let running = deployment.run();
+        until("it runs", || deployment.health("ready").0 == 200);
+        let run = |version, status| run(version, status, &[("billRunId", json!(id))]);
+        deployment.send("bill-run.changed", "/billing", "run-1", id, &run(1, "OPEN"));
+        let fact = json!({"version": 1, "customerId": CUSTOMER, "billingCycleId": 3});
+        deployment.send("customer.changed", "/crm", "c", CUSTOMER, &fact);
+        let assignment = json!({"version": 1, "assignmentId": 5, "assignmentLevel": "CUSTOMER",
+            "customerId": CUSTOMER, "startDate": "2026-08-01", "plan": {"inclusiveUsagePlanId": 10, "components":
+            [{"componentId": 1, "byValue": false, "chargingType": "DURATION", "allowance": 600}]}});
+        deployment.send("assignment.changed", "/crm", "a", CUSTOMER, &assignment);
+        usage(&deployment, CUSTOMER, "first", "2026-08-05");
+        until("all is in", || left(&deployment.rows("")) == [(CUSTOMER, 540)] && deployment.lag() == 0.0);
+        drop(running);
+
+        usage(&deployment, CUSTOMER, "passed over", "2026-08-06");
+        let store = &deployment.environment["HEADROOM_STORE__URL"];
+        let behind = format!(
+            "insert into behind (partition, customer_id, usage_offset, assignments_offset) \
+             select partition, {CUSTOMER}, usage_offset, assignments_offset from progress where partition = {partition}"
+        );
+        on_postgres(store, &behind);
+        on_postgres(
+            store,
+            &format!("update progress set usage_offset = usage_offset + 1 where partition = {partition}"),
+        );
+        deployment.send("bill-run.changed", "/billing", "run-2", id, &run(2, "CLOSED"));
+        let _running = deployment.run();
+        until("it runs again", || deployment.health("ready").0 == 200);
+        until("the run is closed", || left(&deployment.rows(&format!("&billRunId={id}"))).len() == 1);
+        until("all is applied", || deployment.lag() == 0.0);
+        assert_eq!(deployment.totals()["usageEvents"], json!({"counted": 2, "held": 0, "reversed": 0}));
+        assert_eq!(left(&deployment.rows(&format!("&billRunId={id}"))), [(CUSTOMER, 480)]);
+    }
 }
