@@ -13,6 +13,7 @@ use headroom::stream::Control;
 use headroom::telemetry::Health;
 use headroom::worker::{self, BatchLimits, Context};
 use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
 use serde_json::json;
 
 use crate::deployment::{Deployment, PARTITIONS, Running, now, on_postgres, until, until_within};
@@ -105,17 +106,35 @@ fn a_database_that_hangs_does_not_keep_it() {
     until("the event counts", || deployment.totals()["usageEvents"]["counted"] == 1);
 }
 
-#[test]
-fn brokers_that_hang_while_an_alert_waits_do_not_keep_it() {
-    let cluster = MockCluster::new(1).unwrap();
+/// A deployment that runs on brokers which can be made to hang.
+fn on_brokers(cluster: &MockCluster<'_, DefaultProducerContext>) -> (Deployment, Running) {
     let mut deployment = Deployment::new();
     deployment.environment.insert("HEADROOM_KAFKA__BOOTSTRAP_SERVERS".to_owned(), cluster.bootstrap_servers());
     let options = deployment.options();
     for topic in [&options.usage_topic, &options.assignments_topic, &options.alerts_topic] {
         cluster.create_topic(topic, PARTITIONS, 1).unwrap();
     }
-    let mut running = run(&deployment);
+    let running = run(&deployment);
     until("it runs", || deployment.health("ready").0 == 200);
+    (deployment, running)
+}
+
+#[test]
+fn brokers_that_hang_while_offsets_are_told_do_not_keep_it() {
+    let cluster = MockCluster::new(1).unwrap();
+    let (deployment, mut running) = on_brokers(&cluster);
+    deployment.call("call", 1);
+    until("the event counts", || deployment.totals()["usageEvents"]["counted"] == 1);
+    cluster.broker_round_trip_time(-1, Duration::from_secs(3600)).unwrap();
+    // Within a second its offset is told, and no answer comes.
+    std::thread::sleep(Duration::from_secs(2));
+    end_cleanly(&mut running);
+}
+
+#[test]
+fn brokers_that_hang_while_an_alert_waits_do_not_keep_it() {
+    let cluster = MockCluster::new(1).unwrap();
+    let (deployment, mut running) = on_brokers(&cluster);
     cluster.broker_round_trip_time(-1, Duration::from_secs(3600)).unwrap();
     let url = &deployment.environment["HEADROOM_STORE__URL"];
     on_postgres(url, "INSERT INTO outbox (partition, number, customer_id, body) VALUES (0, 1, 7, '{}')");
