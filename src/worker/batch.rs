@@ -7,7 +7,7 @@
 use std::hash::BuildHasher as _;
 use std::ops::Range;
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use crate::domain::{
     BillRunRow, ChargingType, EventKey, Instant, Position, Quantity, Reference, Refusal, RunFact, Usage, packed,
@@ -230,19 +230,25 @@ impl Batch {
         first.bill_runs.extend(self.bill_runs.into_iter().filter(|of| of.origin.is_none()));
     }
 
-    /// The same records in their order, in batches of at most so many that keep each fact about a bill run apart: it is
-    /// applied in a transaction of its own (`domain.md section 3`).
-    pub fn apart(self, rules: &Rules, most: usize) -> Vec<Batch> {
-        if (self.bill_runs.is_empty() && self.len() <= most) || self.len() <= 1 {
+    /// The same records in their order, in batches that are about so many customers at most and keep each fact about a bill
+    /// run apart: it is applied in a transaction of its own (`domain.md section 3`).
+    pub fn apart(self, rules: &Rules, customers: usize) -> Vec<Batch> {
+        let is_whole = || self.len() <= customers || self.customers() <= customers;
+        if self.len() <= 1 || (self.bill_runs.is_empty() && is_whole()) {
             return vec![self];
         }
         let runs: Vec<u32> = self.bill_runs.iter().filter_map(|of| of.origin).collect();
         let (mut parts, mut open) = (Vec::new(), Batch::new(self.partition));
+        let mut seen: FxHashSet<i64> = FxHashSet::default();
         for at in 0..self.origins.len() {
             let alone = runs.iter().any(|run| *run as usize == at);
-            if (alone || open.len() >= most) && !open.is_empty() {
+            let customer = self.origins[at].customer;
+            let is_full = customer.is_some_and(|customer| seen.len() >= customers && !seen.contains(&customer));
+            if (alone || is_full) && !open.is_empty() {
                 parts.push(std::mem::replace(&mut open, Batch::new(self.partition)));
+                seen.clear();
             }
+            seen.extend(customer);
             open.push_from(&self, at, rules);
             if alone {
                 parts.push(std::mem::replace(&mut open, Batch::new(self.partition)));
@@ -252,6 +258,11 @@ impl Batch {
             parts.push(open);
         }
         parts
+    }
+
+    /// How many customers its records name.
+    fn customers(&self) -> usize {
+        self.origins.iter().filter_map(|origin| origin.customer).collect::<FxHashSet<i64>>().len()
     }
 
     /// Takes usage or a reversal in; returns whose it is.
@@ -515,9 +526,14 @@ mod tests {
     }
 
     fn usage(batch: &mut Batch, offset: i64) {
-        let data = "{\"customerId\":1,\"siteId\":1,\"usageProductInventoryId\":1,\"usageProductId\":1,\
+        usage_of(batch, offset, 1);
+    }
+
+    fn usage_of(batch: &mut Batch, offset: i64, customer: i64) {
+        let data = "{\"customerId\":CUSTOMER,\"siteId\":1,\"usageProductInventoryId\":1,\"usageProductId\":1,\
                     \"startTime\":\"1970-01-01T00:00:00Z\",\"chargingType\":\"MB\",\"quantity\":1}";
-        push(batch, Input::Usage, offset, "usage.recorded", "1", data);
+        let customer = customer.to_string();
+        push(batch, Input::Usage, offset, "usage.recorded", &customer, &data.replace("CUSTOMER", &customer));
     }
 
     fn bill_run(batch: &mut Batch, offset: i64) {
@@ -561,19 +577,27 @@ mod tests {
         let mut batch = Batch::new(0);
         usage(&mut batch, 0);
         usage(&mut batch, 1);
-        assert_eq!(batch.apart(&RULES, 2).iter().map(Batch::len).collect::<Vec<_>>(), [2]);
+        assert_eq!(batch.apart(&RULES, 1).iter().map(Batch::len).collect::<Vec<_>>(), [2]);
     }
 
     #[test]
-    fn a_batch_of_too_many_records_goes_in_parts() {
-        let mut batch = Batch::new(0);
-        (0..5).for_each(|offset| usage(&mut batch, offset));
-        bill_run(&mut batch, 3);
-        usage(&mut batch, 5);
-        let parts = batch.apart(&RULES, 2);
-        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2, 2, 1, 1, 1]);
+    fn a_batch_of_too_many_customers_goes_in_parts() {
+        let batch = || {
+            let mut batch = Batch::new(0);
+            (0..).zip([1, 2, 1, 2, 3, 3, 1]).for_each(|(offset, customer)| usage_of(&mut batch, offset, customer));
+            batch
+        };
+        let lengths = |parts: &[Batch]| parts.iter().map(Batch::len).collect::<Vec<_>>();
+        assert_eq!(lengths(&batch().apart(&RULES, 3)), [7], "of three customers");
+        assert_eq!(lengths(&batch().apart(&RULES, 2)), [4, 3]);
+        assert_eq!(lengths(&batch().apart(&RULES, 1)), [1, 1, 1, 1, 2, 1]);
+        let mut with_a_run = batch();
+        bill_run(&mut with_a_run, 3);
+        usage_of(&mut with_a_run, 7, 4);
+        let parts = with_a_run.apart(&RULES, 2);
+        assert_eq!(lengths(&parts), [4, 3, 1, 1]);
         let next = parts.iter().fold(Offsets::default(), |read, part| part.next(read));
-        assert_eq!(next, Offsets { usage: 6, assignments: 4 });
+        assert_eq!(next, Offsets { usage: 8, assignments: 4 });
     }
 
     #[test]

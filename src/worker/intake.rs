@@ -98,11 +98,6 @@ struct Slot {
 }
 
 impl Slot {
-    /// The most records of a batch.
-    fn most(&self, limits: BatchLimits) -> usize {
-        limits.records.min(self.watched.shared.portion())
-    }
-
     /// How many records of an input may come as far as their order goes.
     fn in_order(&self, input: Input) -> usize {
         match self.again_until {
@@ -358,7 +353,7 @@ impl Sink for Intake {
                 return 0;
             }
         }
-        slot.most(self.limits).saturating_sub(slot.open.len()).min(in_order)
+        self.limits.records.saturating_sub(slot.open.len()).min(in_order)
     }
 
     fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) -> bool {
@@ -430,10 +425,9 @@ impl Sink for Intake {
                 slot.go_on_to_ends();
                 continue;
             }
-            let most = slot.most(self.limits);
-            let full = slot.open.len() >= most || slot.open.size() >= self.limits.bytes;
+            let full = slot.open.len() >= self.limits.records || slot.open.size() >= self.limits.bytes;
             let to_come = slot.watched.shared.usage_to_come(slot.given[Input::Usage as usize]);
-            let will_be_full = slot.open.len() + to_come >= most && slot.opened.elapsed() < FILLING;
+            let will_be_full = slot.open.len() + to_come >= self.limits.records && slot.opened.elapsed() < FILLING;
             let in_hand = slot.watched.shared.in_hand();
             // One batch waits behind the one in hand, so that a busy task never idles; it waits until it is full.
             if (in_hand == 0 && !will_be_full) || (full && in_hand <= 1) {

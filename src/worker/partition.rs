@@ -96,7 +96,7 @@ pub struct Partition {
     sources_bytes: usize,
     /// How many customers' held usage is let in at once: fewer while that takes too long.
     pub(super) let_in: usize,
-    /// How many records are applied at once.
+    /// Of how many customers records are applied at once.
     pub(super) portion: Portion,
     /// Ends of its topics that it has yet to come to.
     pub(super) ends: Arc<Ends>,

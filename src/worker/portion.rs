@@ -1,12 +1,12 @@
-//! How many records are applied at once, so that their customers' accounts take about so much memory: an account is as large
-//! as the number of its buckets, which is not known before it is loaded.
+//! Of how many customers records are applied at once, so that their accounts take about so much memory: an account is as
+//! large as the number of its buckets, which is not known before it is loaded.
 
 /// How many to begin with, while nothing is known.
 const FIRST: usize = 250;
 /// How many times as many the next may be.
 const GROWTH: usize = 4;
 
-/// So many records, by what the accounts of those before were like.
+/// So many customers, by what the accounts of those before were like.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Portion(usize);
 
@@ -16,13 +16,12 @@ impl Portion {
         Portion(FIRST)
     }
 
-    /// The most records to apply at once.
-    pub(super) fn records(self) -> usize {
+    /// The most customers whose records are applied at once.
+    pub(super) fn customers(self) -> usize {
         self.0
     }
 
-    /// Notes how large some accounts were, of which those of one commit may take so many bytes. A record is about one at
-    /// most.
+    /// Notes how large some accounts were, of which those of one commit may take so many bytes.
     pub(super) fn note(&mut self, accounts: usize, bytes: usize, limit: usize) {
         if accounts > 0 {
             let fit = limit / bytes.div_ceil(accounts).max(1);
@@ -40,7 +39,7 @@ mod tests {
         let mut portion = Portion::new();
         let mut note = |accounts, bytes| {
             portion.note(accounts, bytes, 24 << 20);
-            portion.records()
+            portion.customers()
         };
         let small: Vec<usize> = (0..3).map(|_| note(100, 200_000)).collect();
         assert_eq!(small, [1_000, 4_000, 12_582], "it grows step by step, to as many as fit");

@@ -46,8 +46,6 @@ pub(super) struct Shared {
     behind: AtomicUsize,
     /// Steps of catching up taken.
     steps: AtomicU64,
-    /// How many records are applied at once.
-    portion: AtomicUsize,
     /// The versions of the bill runs applied, by their ids.
     runs: Mutex<BTreeMap<i64, i64>>,
 }
@@ -68,7 +66,6 @@ impl Shared {
             held: AtomicI64::new(0),
             behind: AtomicUsize::new(0),
             steps: AtomicU64::new(0),
-            portion: AtomicUsize::new(0),
             runs: Mutex::default(),
         };
         shared.note(partition);
@@ -133,11 +130,6 @@ impl Shared {
         self.behind.load(Ordering::Acquire)
     }
 
-    /// How many records are applied at once.
-    pub(super) fn portion(&self) -> usize {
-        self.portion.load(Ordering::Acquire)
-    }
-
     /// How many of these bill runs the partition has yet to apply.
     pub(super) fn runs_to_come(&self, runs: &[BillRunRow]) -> i64 {
         let applied = lock(&self.runs);
@@ -153,7 +145,6 @@ impl Shared {
         self.next_fact.store(partition.passed().assignments, Ordering::Release);
         self.held.store(partition.totals().held, Ordering::Release);
         self.behind.store(partition.behind(), Ordering::Release);
-        self.portion.store(partition.portion.records(), Ordering::Release);
         let mut runs = lock(&self.runs);
         if !partition.bill_runs().settled().eq(runs.iter().map(|(id, version)| (*id, *version))) {
             *runs = partition.bill_runs().settled().collect();
@@ -267,7 +258,7 @@ async fn work(
                     return None;
                 }
                 let mut applied = Some(());
-                for mut part in batch.apart(&partition.context.rules, partition.portion.records()) {
+                for mut part in batch.apart(&partition.context.rules, partition.portion.customers()) {
                     applied = apply(&mut partition, &mut part, &shared, &tools).await;
                     if applied.is_none() {
                         break;
