@@ -338,7 +338,7 @@ impl Default for Worker {
             batch_records: Whole::new(10_000),
             batch_bytes: Size::mebibytes(16),
             batches: Whole::new(4),
-            accounts_bytes: Size::mebibytes(24),
+            accounts_bytes: Size::mebibytes(40),
             cache_bytes: Size::mebibytes(48),
             replay_pause_ms: Whole::new(100),
             behind_bytes: Size::mebibytes(16),
