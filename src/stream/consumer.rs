@@ -494,5 +494,5 @@ impl<'a, S: Sink> Member<'a, S> {
 
 /// Whether an error says that the next records cannot be read as they are: a checksum, a size or a form that is none.
 fn is_damage(code: RDKafkaErrorCode) -> bool {
-    matches!(code, RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::NotImplemented)
+    matches!(code, RDKafkaErrorCode::BadMessage | RDKafkaErrorCode::BadCompression | RDKafkaErrorCode::NotImplemented)
 }
