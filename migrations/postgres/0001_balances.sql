@@ -175,7 +175,7 @@ CREATE TABLE bucket (
 ) WITH (fillfactor = 50);
 CREATE INDEX bucket_assignment ON bucket (partition, customer_id, level, assignment_id, window_start);
 
--- Bill runs, as each partition has applied them. `home`: the partition that the fact came in on.
+-- Bill runs, as each partition has applied them.
 CREATE TABLE bill_run (
   partition         int NOT NULL,
   bill_run_id       bigint NOT NULL,
@@ -186,13 +186,24 @@ CREATE TABLE bill_run (
   usage_from_date   date NOT NULL,
   usage_until_date  date NOT NULL,
   status            smallint NOT NULL, -- 0 OPEN, 1 CLOSED, 2 FINALIZED
-  home              boolean NOT NULL,
-  closings          int NOT NULL,    -- how often it closed
   storing_after     bigint,          -- while its rows are being stored: customers up to this one are done
   letting_in_after  bigint,          -- the same while usage that it held is let in
   PRIMARY KEY (partition, bill_run_id)
 );
 CREATE INDEX bill_run_open ON bill_run (partition) WHERE status = 0;
+
+-- Facts about bill runs as they came in and held there, for all partitions to apply in this order.
+CREATE TABLE bill_run_fact (
+  number            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  bill_run_id       bigint NOT NULL,
+  version           bigint NOT NULL,
+  billing_cycle_id  bigint NOT NULL,
+  period_start_date date NOT NULL,
+  period_end_date   date NOT NULL,
+  usage_from_date   date NOT NULL,
+  usage_until_date  date NOT NULL,
+  status            smallint NOT NULL  -- as in bill_run
+);
 
 -- Rows of closed bill runs, as they were when the run closed.
 CREATE TABLE stored_row (

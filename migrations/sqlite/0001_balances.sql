@@ -174,7 +174,7 @@ CREATE TABLE bucket (
 ) STRICT;
 CREATE INDEX bucket_assignment ON bucket (partition, customer_id, level, assignment_id, window_start);
 
--- Bill runs, as each partition has applied them. `home`: the partition that the fact came in on.
+-- Bill runs, as each partition has applied them.
 CREATE TABLE bill_run (
   partition         INTEGER NOT NULL,
   bill_run_id       INTEGER NOT NULL,
@@ -185,13 +185,24 @@ CREATE TABLE bill_run (
   usage_from_date   INTEGER NOT NULL,
   usage_until_date  INTEGER NOT NULL,
   status            INTEGER NOT NULL, -- 0 OPEN, 1 CLOSED, 2 FINALIZED
-  home              INTEGER NOT NULL,
-  closings          INTEGER NOT NULL,    -- how often it closed
   storing_after     INTEGER,          -- while its rows are being stored: customers up to this one are done
   letting_in_after  INTEGER,          -- the same while usage that it held is let in
   PRIMARY KEY (partition, bill_run_id)
 ) STRICT;
 CREATE INDEX bill_run_open ON bill_run (partition) WHERE status = 0;
+
+-- Facts about bill runs as they came in and held there, for all partitions to apply in this order.
+CREATE TABLE bill_run_fact (
+  number            INTEGER PRIMARY KEY AUTOINCREMENT,
+  bill_run_id       INTEGER NOT NULL,
+  version           INTEGER NOT NULL,
+  billing_cycle_id  INTEGER NOT NULL,
+  period_start_date INTEGER NOT NULL,
+  period_end_date   INTEGER NOT NULL,
+  usage_from_date   INTEGER NOT NULL,
+  usage_until_date  INTEGER NOT NULL,
+  status            INTEGER NOT NULL  -- as in bill_run
+) STRICT;
 
 -- Rows of closed bill runs, as they were when the run closed.
 CREATE TABLE stored_row (

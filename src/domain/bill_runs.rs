@@ -23,9 +23,6 @@ pub struct RunFact {
     pub version: i64,
     /// What it says.
     pub run: BillRun,
-    /// [`BillRunRow::closings`] in the run's home partition, for a fact that came from there; `None` for one that came
-    /// in by the topic.
-    pub closings: Option<i32>,
 }
 
 /// What became of a fact about a bill run.
@@ -63,16 +60,6 @@ impl BillRun {
         let same_cycle = self.billing_cycle == other.billing_cycle;
         let whole = self.usage_from <= other.usage_from && other.usage_until <= self.usage_until;
         self.status.is_closed() && same_cycle && whole
-    }
-}
-
-impl BillRunRow {
-    /// What a copy of this run must apply before it applies `row`, when the run was opened and closed again since: that it
-    /// was open. Its version lies between both, as that of the fact about the opening did.
-    pub fn opening_before(&self, row: &BillRunRow) -> Option<BillRunRow> {
-        let was_closed = self.run.status.is_closed() && row.run.status.is_closed();
-        let run = BillRun { status: RunStatus::Open, ..self.run };
-        (was_closed && row.closings > self.closings).then_some(BillRunRow { version: row.version - 1, run, ..*self })
     }
 }
 
@@ -164,9 +151,8 @@ impl BillRuns {
             Taken::PassedOver => return RunTaken::PassedOver,
             Taken::Conflict => return RunTaken::Conflict,
         }
-        let (was_closed, before) = known.map_or((false, 0), |row| (row.run.status.is_closed(), row.closings));
+        let was_closed = known.is_some_and(|row| row.run.status.is_closed());
         let closes = fact.run.status.is_closed();
-        let closings = fact.closings.unwrap_or(before + i32::from(closes && !was_closed));
         let change = RunChange { reopened: was_closed && !closes };
         let storing = match known {
             Some(row) if was_closed => row.storing.filter(|_| closes),
@@ -174,7 +160,7 @@ impl BillRuns {
         };
         let lets_in = known.is_some_and(|row| row.run.status.is_closed() && !fact.run.covers_all_of(&row.run));
         let letting_in = if lets_in { Some(-1) } else { known.and_then(|row| row.letting_in) };
-        let row = BillRunRow { version: fact.version, run: fact.run, closings, storing, letting_in };
+        let row = BillRunRow { version: fact.version, run: fact.run, storing, letting_in };
         match place {
             Ok(at) => self.rows[at] = row,
             Err(at) => self.rows.insert(at, row),
@@ -202,7 +188,7 @@ mod tests {
             usage_until: day,
             status,
         };
-        RunFact { version, run, closings: None }
+        RunFact { version, run }
     }
 
     #[test]
@@ -222,7 +208,7 @@ mod tests {
         let mut take = |id: i64, version: i64, cycle: i64, days: (i32, i32), status: RunStatus| {
             let (usage_from, usage_until) = (Date::from_days(days.0), Date::from_days(days.1));
             let run = BillRun { id, billing_cycle: cycle, usage_from, usage_until, status, ..fact(1, status).run };
-            assert!(matches!(runs.take(&RunFact { version, run, closings: None }), RunTaken::Applied(_)));
+            assert!(matches!(runs.take(&RunFact { version, run }), RunTaken::Applied(_)));
             let held = |cycle: i64| {
                 let days = (0..20).filter(|day| runs.hold(cycle, Date::from_days(*day))).collect::<Vec<i32>>();
                 let again = BillRuns::restore(runs.rows.clone());
@@ -239,34 +225,5 @@ mod tests {
         assert_eq!(take(5, 1, 1, (9, 9), RunStatus::Closed), (vec![3, 4, 5, 6, 9], vec![5]));
         assert_eq!(take(1, 3, 2, (3, 4), RunStatus::Closed), (vec![4, 5, 6, 9], vec![3, 4, 5]));
         assert_eq!(take(4, 2, 1, (4, 5), RunStatus::Open), (vec![5, 6, 9], vec![3, 4, 5]));
-    }
-
-    #[test]
-    fn a_copy_that_missed_the_opening_in_between_opens_first() {
-        let (mut home, mut copy) = (BillRuns::default(), BillRuns::default());
-        let bring = |row: BillRunRow, copy: &mut BillRuns| {
-            let taken = copy.take(&RunFact { version: row.version, run: row.run, closings: Some(row.closings) });
-            let row = *copy.get(7).expect("it is known");
-            (taken, row.storing, row.letting_in)
-        };
-        let of = |runs: &BillRuns| *runs.get(7).expect("it is known");
-        home.take(&fact(1, RunStatus::Closed));
-        bring(of(&home), &mut copy);
-        copy.note_storing(7, None);
-        assert_eq!(of(&copy).opening_before(&of(&home)), None);
-        home.take(&fact(2, RunStatus::Open));
-        home.take(&fact(3, RunStatus::Closed));
-        let opening = of(&copy).opening_before(&of(&home)).expect("it was open in between");
-        let reopened = RunTaken::Applied(RunChange { reopened: true });
-        assert_eq!(bring(opening, &mut copy), (reopened, None, Some(-1)));
-        copy.note_letting_in(7, None);
-        assert_eq!(of(&copy).opening_before(&of(&home)), None);
-        let applied = RunTaken::Applied(RunChange::default());
-        assert_eq!(bring(of(&home), &mut copy), (applied, Some(-1), None));
-        copy.note_storing(7, None);
-        home.take(&fact(4, RunStatus::Finalized));
-        assert_eq!(of(&copy).opening_before(&of(&home)), None);
-        assert_eq!(bring(of(&home), &mut copy), (applied, None, None));
-        assert_eq!((of(&copy).version, of(&copy).closings), (4, of(&home).closings));
     }
 }

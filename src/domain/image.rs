@@ -213,9 +213,6 @@ pub struct BillRunRow {
     pub version: i64,
     /// What it says.
     pub run: BillRun,
-    /// How often it became CLOSED or FINALIZED from OPEN or from unknown. A partition that meets a higher number than
-    /// its own missed that the run was OPEN in between.
-    pub closings: i32,
     /// While its rows are being stored: customers up to this one are done (-1: none yet).
     pub storing: Option<i64>,
     /// While usage that it held is let in: customers up to this one are done (-1: none yet).

@@ -23,13 +23,13 @@ use async_trait::async_trait;
 pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter};
 pub use pages::{Answer, Filters, Found, Nested, Question, SortKey};
 pub use rows::{
-    AcceptedGap, AlertRow, AlertsOffset, AppliedUpTo, Behind, BillRunOfPartition, Commit, DeadLetterRow, Deployment,
-    Gaps, LedgerKey, LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published, RelayState,
-    RepairRequest, Repaired, ReversalRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
+    AcceptedGap, AlertRow, AlertsOffset, AppliedUpTo, Behind, Commit, DeadLetterRow, Deployment, Gaps, LedgerKey,
+    LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published, RelayState, RepairRequest, Repaired,
+    ReversalRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
 };
 pub use snapshot::Snapshot;
 
-use crate::domain::{AccountImage, Instant, Position, Totals};
+use crate::domain::{AccountImage, Instant, Position, RunFact, Totals};
 
 /// How to reach a store.
 #[derive(Debug, Clone)]
@@ -181,8 +181,9 @@ pub trait Store: Send + Sync + 'static {
     /// A time up to which every partition has applied all assignment-events; `None` where one never said so.
     async fn facts_at(&self) -> Result<Option<Instant>, StoreError>;
 
-    /// The bill runs of all partitions as their home partitions hold them.
-    async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError>;
+    /// All facts about bill runs that ever held in the partitions that they came in on, in the order in which they were
+    /// written: those of one partition as they came in.
+    async fn run_facts(&self) -> Result<Vec<RunFact>, StoreError>;
 
     /// Takes or keeps the relay's lease for `seconds`; false while another holds it.
     async fn lease(&self, holder: uuid::Uuid, seconds: u32) -> Result<bool, StoreError>;

@@ -5,8 +5,8 @@ use std::ops::Range;
 use uuid::Uuid;
 
 use crate::domain::{
-    AssignmentRow, BillRunRow, BucketRow, CustomerRow, Draw, Instant, LineRow, Partitioner, Position, StandingRow,
-    StoredRow, Totals, UsageState,
+    AssignmentRow, BillRunRow, BucketRow, CustomerRow, Draw, Instant, LineRow, Partitioner, Position, RunFact,
+    StandingRow, StoredRow, Totals, UsageState,
 };
 
 /// The identity of a store.
@@ -357,8 +357,10 @@ pub struct Commit {
     pub standing: Vec<OfCustomer<StandingRow>>,
     /// Where they stand no more, by customer, line and first instant.
     pub removed_standing: Vec<(i64, i64, Instant)>,
-    /// Bill runs, new or changed, with whether this is their home partition.
-    pub bill_runs: Vec<(BillRunRow, bool)>,
+    /// Bill runs, new or changed.
+    pub bill_runs: Vec<BillRunRow>,
+    /// Facts about bill runs that came in here and hold: every other partition applies them too.
+    pub run_facts: Vec<RunFact>,
     /// Bill runs that are not closed as they were any more: their stored rows and [`StoredAhead`] go, before any come.
     pub reopened_runs: Vec<i64>,
     /// Bill runs that are stored to the end: their [`StoredAhead`] go.
@@ -405,15 +407,6 @@ pub struct Repaired {
     pub usage: i64,
     /// Rows of lines.
     pub lines: i64,
-}
-
-/// A bill run as a partition has applied it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BillRunOfPartition {
-    /// The partition.
-    pub partition: i32,
-    /// The run.
-    pub row: BillRunRow,
 }
 
 /// The next offset after what is known of a partition of the alerts topic.

@@ -9,9 +9,7 @@ use std::ops::Range;
 
 use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
-use crate::domain::{
-    BillRunRow, ChargingType, EventKey, Instant, Position, Quantity, Reference, Refusal, RunFact, Usage, packed,
-};
+use crate::domain::{ChargingType, EventKey, Instant, Position, Quantity, Reference, Refusal, RunFact, Usage, packed};
 use crate::events::{self, AssignmentFact, Record, Rules, UsageFact};
 use crate::store::{DeadLetterRow, LedgerKey, Offsets};
 
@@ -74,7 +72,7 @@ pub(super) struct BatchReference {
 #[derive(Debug, Clone)]
 pub(super) struct BatchBillRun {
     pub(super) fact: RunFact,
-    /// `None` for a fact that came from the run's home partition by the store.
+    /// `None` for a fact that came from another partition by the store.
     pub(super) origin: Option<u32>,
 }
 
@@ -169,9 +167,8 @@ impl Batch {
         }
     }
 
-    /// Takes a fact about a bill run in that another partition, its home, has applied.
-    pub fn push_bill_run(&mut self, row: &BillRunRow) {
-        let fact = RunFact { version: row.version, run: row.run, closings: Some(row.closings) };
+    /// Takes a fact about a bill run that came in on another partition.
+    pub fn push_bill_run(&mut self, fact: RunFact) {
         self.bill_runs.push(BatchBillRun { fact, origin: None });
     }
 
@@ -300,7 +297,7 @@ impl Batch {
                 Some(customer)
             }
             AssignmentFact::BillRun { version, run } => {
-                let fact = RunFact { version, run, closings: None };
+                let fact = RunFact { version, run };
                 self.bill_runs.push(BatchBillRun { fact, origin: Some(origin) });
                 None
             }

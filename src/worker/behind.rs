@@ -252,7 +252,7 @@ impl Partition {
         commit.usage_changes.extend(replay.into_iter().flat_map(|replay| replay.changes));
         let later = trailing.parked.first(self.read).later(trailing.row.offsets);
         let is_behind = !trailing.parked.is_empty() || !self.all_is_read();
-        commit.bill_runs.extend(row.map(|row| (row, false)));
+        commit.bill_runs.extend(row);
         let customer = trailing.row.customer;
         if is_behind {
             trailing.row = Behind { customer, offsets: later, unfinished: None };

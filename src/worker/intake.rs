@@ -488,7 +488,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::{BillRunRow, Partitioner};
+    use crate::domain::{Partitioner, RunFact};
     use crate::events::Rules;
 
     #[test]
@@ -504,7 +504,7 @@ mod tests {
         };
         let record = Record { partition: 0, timestamp: None, key: None, value: None, headers: std::iter::empty() };
         open.push(Input::Usage, 7, &record, &rules);
-        let tidings = || Work::BillRuns(Arc::new(Vec::<BillRunRow>::new()));
+        let tidings = || Work::BillRuns(Arc::new(Vec::<RunFact>::new()));
         while queue.try_send(tidings()).is_ok() {}
         assert_eq!(hand_over(&queue, &shared, &mut open, &mut None), Err(TrySendError::Full(())));
         assert_eq!((open.len(), shared.in_hand()), (1, 0), "the batch is not lost");

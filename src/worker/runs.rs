@@ -12,7 +12,7 @@ use super::batch::Batch;
 use super::partition::{Applied, Draft, Partition, account_of};
 use super::usage::{Judged, read};
 use crate::domain::{
-    Account, AccountImage, BillRun, BillRunRow, Instant, Reason, Refusal, RunTaken, Taken, packed, standing,
+    Account, AccountImage, BillRun, BillRunRow, Instant, Reason, Refusal, RunFact, RunTaken, Taken, packed, standing,
 };
 use crate::store::{Commit, CommitError, LedgerKey, LedgerRow, StoreError, StoredAhead};
 
@@ -69,7 +69,7 @@ impl Partition {
             let rows = images.iter().flat_map(|image| standing::rows_to_store(image, &run, &self.context.calendar));
             commit.stored_rows = rows.collect();
         }
-        commit.bill_runs.extend(self.bill_runs.note_storing(run.id, done).map(|row| (row, false)));
+        commit.bill_runs.extend(self.bill_runs.note_storing(run.id, done));
         if done.is_none() {
             commit.stored_runs.push(run.id);
         }
@@ -114,18 +114,17 @@ impl Partition {
         }
     }
 
-    /// Those of these bill runs, as their home partitions hold them, that are news, each in a batch of its own.
-    pub fn news(&self, runs: &[BillRunRow]) -> Vec<Batch> {
-        let known = |row: &BillRunRow| self.bill_runs.get(row.run.id);
-        let news = runs.iter().filter(|row| known(row).is_none_or(|known| known.version < row.version));
-        let first = |row: &BillRunRow| known(row).and_then(|known| known.opening_before(row));
-        news.flat_map(|row| first(row).into_iter().chain([*row]))
-            .map(|row| {
-                let mut batch = Batch::new(self.partition);
-                batch.push_bill_run(&row);
-                batch
-            })
-            .collect()
+    /// Those of these facts about bill runs that are news, each in a batch of its own: every version, so that what a run
+    /// held and stored in between is as it is where the fact came in.
+    pub fn news(&self, facts: &[RunFact]) -> Vec<Batch> {
+        let is_news =
+            |fact: &&RunFact| self.bill_runs.get(fact.run.id).is_none_or(|known| known.version < fact.version);
+        let batch = |fact: &RunFact| {
+            let mut batch = Batch::new(self.partition);
+            batch.push_bill_run(*fact);
+            batch
+        };
+        facts.iter().filter(is_news).map(batch).collect()
     }
 
     /// Stores the rows of a run to the end when a fact about it would change what they are.
@@ -187,7 +186,7 @@ impl Partition {
         };
         self.let_in = self.let_in.saturating_mul(2).min(self.context.let_in);
         let row = self.bill_runs.note_letting_in(run, customers.last().copied().filter(|_| !is_all));
-        prepared.draft.commit.bill_runs.extend(row.map(|row| (row, false)));
+        prepared.draft.commit.bill_runs.extend(row);
         let applied = self.conclude(&mut batch, prepared, self.offsets).await?;
         Ok(Some((batch, applied)))
     }
@@ -233,7 +232,10 @@ impl Partition {
                     self.bill_runs.note_letting_in(fact.run.id, None);
                 }
                 let row = *self.bill_runs.get(fact.run.id).expect("it was just applied");
-                draft.commit.bill_runs.push((row, of.origin.is_some()));
+                draft.commit.bill_runs.push(row);
+                if of.origin.is_some() {
+                    draft.commit.run_facts.push(*fact);
+                }
                 if change.reopened {
                     draft.commit.reopened_runs.push(fact.run.id);
                 }

@@ -1,6 +1,6 @@
 //! The task of one partition pair: batches in, one commit each, one after the other.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant as Clock;
@@ -17,7 +17,7 @@ use super::metrics::Metrics;
 use super::partition::{Applied, Partition};
 use super::spares::Spares;
 use super::stop::Stop;
-use crate::domain::BillRunRow;
+use crate::domain::RunFact;
 use crate::store::{CommitError, Offsets, RepairRequest};
 use crate::stream::Control;
 
@@ -130,11 +130,12 @@ impl Shared {
         self.behind.load(Ordering::Acquire)
     }
 
-    /// How many of these bill runs the partition has yet to apply.
-    pub(super) fn runs_to_come(&self, runs: &[BillRunRow]) -> i64 {
+    /// Of how many bill runs the partition has yet to apply some of these facts.
+    pub(super) fn runs_to_come(&self, facts: &[RunFact]) -> i64 {
         let applied = lock(&self.runs);
-        let to_come = |row: &&BillRunRow| applied.get(&row.run.id).is_none_or(|version| *version < row.version);
-        i64::try_from(runs.iter().filter(to_come).count()).unwrap_or(i64::MAX)
+        let to_come = |fact: &&RunFact| applied.get(&fact.run.id).is_none_or(|version| *version < fact.version);
+        let runs: BTreeSet<i64> = facts.iter().filter(to_come).map(|fact| fact.run.id).collect();
+        i64::try_from(runs.len()).unwrap_or(i64::MAX)
     }
 
     /// Notes what is committed.
@@ -173,8 +174,8 @@ impl Drop for Ticket {
 pub(super) enum Work {
     /// Records, to be committed together.
     Batch(Box<Batch>, Option<Ticket>),
-    /// The bill runs of all home partitions; those that are news are applied.
-    BillRuns(Arc<Vec<BillRunRow>>),
+    /// The facts about bill runs of all partitions; those that are news are applied.
+    BillRuns(Arc<Vec<RunFact>>),
     /// A repair that was asked for.
     Repair(RepairRequest),
 }
@@ -272,8 +273,8 @@ async fn work(
             }
             // They are told again, and come after all that was applied before them for others.
             Ok(Some(Work::BillRuns(_))) if partition.reads_again() => {}
-            Ok(Some(Work::BillRuns(runs))) => {
-                for mut batch in partition.news(&runs) {
+            Ok(Some(Work::BillRuns(facts))) => {
+                for mut batch in partition.news(&facts) {
                     apply(&mut partition, &mut batch, &shared, &tools).await?;
                 }
             }

@@ -1,5 +1,5 @@
-//! Beside the worker's way: lag, partitions that stand still, and bill runs on their way from their home partitions to
-//! all others.
+//! Beside the worker's way: lag, partitions that stand still, and facts about bill runs on their way from the partitions
+//! that they came in on to all others.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::metrics::Metrics;
 use super::partition::Context;
 use super::stall::{Look, Stalls};
 use super::task::Work;
-use crate::domain::{self, BillRunRow};
+use crate::domain::{self, RunFact};
 use crate::store::{AppliedUpTo, Offsets, StoreError};
 use crate::stream::{self, Control, Ends, Start};
 use crate::telemetry::{Health, metrics as names};
@@ -42,10 +42,10 @@ pub(super) struct Watch {
     pub(super) health: Health,
 }
 
-/// Bill runs as their home partitions hold them, and a time up to which all that came in on any are among them.
+/// The facts about bill runs of all partitions, and a time up to which all that came in on any are among them.
 #[derive(Default)]
 struct KnownRuns {
-    runs: Arc<Vec<BillRunRow>>,
+    facts: Arc<Vec<RunFact>>,
     until: Option<domain::Instant>,
 }
 
@@ -125,15 +125,14 @@ impl Watch {
         }
     }
 
-    /// Brings bill runs and repairs to the partitions, and to the store which partitions stand still. Returns the bill
-    /// runs.
+    /// Brings facts about bill runs and repairs to the partitions, and to the store which partitions stand still. Returns
+    /// the facts.
     async fn bring(&self, watched: &BTreeMap<i32, Watched>) -> Result<KnownRuns, StoreError> {
-        // First the time: what a home partition had applied by then is among the runs that are read after it.
+        // First the time: what a partition had applied by then is among the facts that are read after it.
         let until = self.context.store.facts_at().await?;
-        let runs = self.context.store.home_bill_runs().await?;
-        let runs = Arc::new(runs.into_iter().map(|run| run.row).collect::<Vec<BillRunRow>>());
+        let facts = Arc::new(self.context.store.run_facts().await?);
         for one in watched.values() {
-            one.give(Work::BillRuns(runs.clone()));
+            one.give(Work::BillRuns(facts.clone()));
         }
         for request in self.context.store.repair_requests().await? {
             if let Some(one) = watched.get(&request.partition) {
@@ -146,7 +145,7 @@ impl Watch {
                 self.control.rejoin();
             }
         }
-        Ok(KnownRuns { runs, until })
+        Ok(KnownRuns { facts, until })
     }
 
     /// Says which partitions stand still.
@@ -226,7 +225,7 @@ impl Watch {
                 };
                 (end - position).max(0)
             };
-            let runs_to_come = one.shared.runs_to_come(&known.runs);
+            let runs_to_come = one.shared.runs_to_come(&known.facts);
             let usage = lag_of(Input::Usage, committed.usage, end.usage);
             let assignments = lag_of(Input::Assignments, committed.assignments, end.assignments) + runs_to_come;
             self.metrics.lag(Input::Usage, end.partition).set(usage as f64);

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use headroom::domain::{AccountImage, Instant, Partitioner, Position, Totals};
+use headroom::domain::{AccountImage, Instant, Partitioner, Position, RunFact, Totals};
 use headroom::store::{
-    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, LedgerKey,
-    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace,
-    Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError,
-    Taken, WholeLetter, connect,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, Commit, CommitError, Deployment, Gaps, LedgerKey, LedgerRow,
+    LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place as RecordPlace, Progress,
+    Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken,
+    WholeLetter, connect,
 };
 use proptest::prop_assert_eq;
 use proptest::test_runner::TestCaseError;
@@ -114,6 +114,7 @@ impl Both {
         let customers: Vec<i64> = rows.customers.keys().copied().collect();
         // They are held against each other as they are read.
         self.accounts(0, &customers).await.map_err(failed)?;
+        self.run_facts().await.map_err(failed)?;
         let alerts = self.real.outbox(0, 0, usize::MAX >> 1, usize::MAX >> 1).await.map_err(failed)?;
         prop_assert_eq!(&alerts, &rows.alerts);
         prop_assert_eq!(self.real.totals().await.map_err(failed)?, rows.totals);
@@ -280,8 +281,10 @@ impl Store for Both {
         self.real.facts_at().await
     }
 
-    async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
-        self.real.home_bill_runs().await
+    async fn run_facts(&self) -> Result<Vec<RunFact>, StoreError> {
+        let found = self.real.run_facts().await?;
+        assert_eq!(found, self.memory.rows().run_facts, "facts about bill runs");
+        Ok(found)
     }
 
     async fn lease(&self, holder: Uuid, seconds: u32) -> Result<bool, StoreError> {

@@ -277,7 +277,7 @@ impl Corners {
         let (old, new) = step.known;
         let let_in = old.held.iter().any(|key| !new.held.contains(key) && new.counts(key));
         self.met("6: let in", let_in);
-        let steps = |rows: &crate::store::Rows| rows.bill_runs.values().find_map(|(row, _)| row.letting_in);
+        let steps = |rows: &crate::store::Rows| rows.bill_runs.values().find_map(|row| row.letting_in);
         let (before, after) = (steps(step.rows.0), steps(step.rows.1));
         self.met("6: let in in steps", let_in && before < after && after >= Some(0));
         let ahead = let_in && before.is_some() && before == after && !step.facts.is_empty();

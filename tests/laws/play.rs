@@ -362,7 +362,7 @@ impl<J: FnMut(&Step<'_>) -> Result<()>> Game<'_, J> {
 /// not come to it. Records of its own do not wait for that, and all of it is let in at once.
 fn waits(customer: i64, (before, after): (&Rows, &Rows), facts: &[&Fact]) -> bool {
     let comes = facts.iter().any(|fact| fact.customer() == Some(customer));
-    let done = after.bill_runs.values().filter_map(|(row, _)| row.letting_in).min();
+    let done = after.bill_runs.values().filter_map(|row| row.letting_in).min();
     let may_wait = done.is_some_and(|done| done < customer);
     let held = |(key, row): &(&LedgerKey, &LedgerRow)| key.customer == customer && row.state == UsageState::Held;
     let is_let_in = || before.ledger.iter().filter(held).any(|(key, _)| after.ledger[key].state == UsageState::Counted);

@@ -7,8 +7,7 @@ use std::sync::Arc;
 use futures_util::FutureExt as _;
 use headroom::audit;
 use headroom::domain::{
-    BillRun, BillRunRow, Calendar, ChargingType, Date, LastUsage, LineRow, Position, Quantity, RunStatus, packed,
-    standing,
+    BillRun, Calendar, ChargingType, Date, LastUsage, LineRow, Position, Quantity, RunFact, RunStatus, packed, standing,
 };
 use headroom::store::{LedgerKey, RepairRequest, Snapshot, Store as _};
 use headroom::worker::{Batch, Input, Partition, refold};
@@ -264,7 +263,7 @@ pub(crate) fn repair(history: &History, damages: &[Damage]) -> Result<()> {
     let mut partition = Partition::new(context, 0, now(memory.take(0)));
     let closing = closing_run();
     let mut batch = Batch::new(0);
-    batch.push_bill_run(&closing);
+    batch.push_bill_run(closing);
     now(partition.apply(&mut batch));
     for (number, customer) in spoiled.customers.keys().copied().map(Some).chain([None]).enumerate() {
         let id = Uuid::from_u128(number as u128);
@@ -315,7 +314,7 @@ fn goes_on(history: &History, spoiled: Rows) {
 }
 
 /// A run that closes, over all of the year in which histories take place.
-fn closing_run() -> BillRunRow {
+fn closing_run() -> RunFact {
     let day = |text: &str| Date::parse(text).expect("a date");
     let (first, last) = (day("2025-01-01"), day("2025-12-31"));
     let run = BillRun {
@@ -327,5 +326,5 @@ fn closing_run() -> BillRunRow {
         usage_until: last,
         status: RunStatus::Closed,
     };
-    BillRunRow { version: 1, run, closings: 1, storing: None, letting_in: None }
+    RunFact { version: 1, run }
 }

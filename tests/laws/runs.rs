@@ -129,7 +129,7 @@ pub(crate) fn check(step: &Step<'_>) -> Result<(), TestCaseError> {
     let (rows, known) = (step.rows.1, step.known.1);
     let found = stored(rows);
     let done = |run: i64, customer: i64| {
-        rows.bill_runs[&run].0.storing.is_none_or(|done| customer <= done)
+        rows.bill_runs[&run].storing.is_none_or(|done| customer <= done)
             || rows.stored_ahead.iter().any(|ahead| (ahead.bill_run, ahead.customer) == (run, customer))
     };
     for (key, row) in &found {
@@ -138,7 +138,7 @@ pub(crate) fn check(step: &Step<'_>) -> Result<(), TestCaseError> {
     for key in known.stored.keys().filter(|key| done(key.0, key.1)) {
         prop_assert!(found.contains_key(key), "row {key:?} is not stored after {:?}", step.facts);
     }
-    for (run, (row, _)) in &rows.bill_runs {
+    for (run, row) in &rows.bill_runs {
         let (version, must) = &known.runs[run];
         prop_assert_eq!((row.version, row.run.status.number()), (*version, must.status));
     }

@@ -8,13 +8,13 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use headroom::domain::{
     AccountImage, AssignmentKey, AssignmentRow, BillRunRow, BucketRow, CustomerRow, Instant, LineRow, Position,
-    StandingRow, StoredRow, Totals, UsageState, packed,
+    RunFact, StandingRow, StoredRow, Totals, UsageState, packed,
 };
 use headroom::store::{
-    AcceptedGap, AlertRow, Answer, AppliedUpTo, Behind, BillRunOfPartition, Commit, CommitError, DeadLetterRow,
-    Deployment, Gaps, LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets,
-    Partitioned, Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot,
-    Store, StoreError, StoredAhead, Taken, WholeLetter,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, Behind, Commit, CommitError, DeadLetterRow, Deployment, Gaps,
+    LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Progress,
+    Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, StoredAhead,
+    Taken, WholeLetter,
 };
 use uuid::Uuid;
 
@@ -40,7 +40,8 @@ pub(crate) struct Rows {
     pub(crate) buckets: BTreeMap<(i64, i32), BucketRow>,
     /// Every slot that a row ever had, by customer, with its bucket: assignment, component, start.
     pub(crate) slots: BTreeMap<(i64, i32), (AssignmentKey, i64, Instant)>,
-    pub(crate) bill_runs: BTreeMap<i64, (BillRunRow, bool)>,
+    pub(crate) bill_runs: BTreeMap<i64, BillRunRow>,
+    pub(crate) run_facts: Vec<RunFact>,
     /// By run, customer and line.
     pub(crate) stored_rows: BTreeMap<(i64, i64, i64), StoredRow>,
     pub(crate) stored_ahead: BTreeSet<StoredAhead>,
@@ -123,9 +124,8 @@ impl Rows {
             let known = self.standing.insert((*customer, row.upi, row.from), *row);
             assert_ne!(known, Some(*row), "nothing is written twice");
         }
-        for (row, home) in &commit.bill_runs {
-            self.bill_runs.insert(row.run.id, (*row, *home));
-        }
+        self.bill_runs.extend(commit.bill_runs.iter().map(|row| (row.run.id, *row)));
+        self.run_facts.extend(commit.run_facts.iter().copied());
         self.write_stored(commit);
         self.behind.extend(commit.behind.iter().map(|behind| (behind.customer, behind.clone())));
         for customer in &commit.caught_up {
@@ -264,7 +264,7 @@ impl Store for Memory {
             outbox_number: rows.outbox_number,
             commits: rows.commits,
             totals: rows.totals,
-            bill_runs: rows.bill_runs.values().map(|(row, _)| *row).collect(),
+            bill_runs: rows.bill_runs.values().copied().collect(),
             stored_ahead: rows.stored_ahead.iter().copied().collect(),
             behind: rows.behind.values().cloned().collect(),
             sources: rows.sources.clone(),
@@ -355,8 +355,8 @@ impl Store for Memory {
         unreachable!("no part of a partition's work")
     }
 
-    async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
-        unreachable!("no part of a partition's work")
+    async fn run_facts(&self) -> Result<Vec<RunFact>, StoreError> {
+        Ok(self.rows().run_facts.clone())
     }
 
     async fn lease(&self, _holder: Uuid, _seconds: u32) -> Result<bool, StoreError> {

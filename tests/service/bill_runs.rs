@@ -90,6 +90,46 @@ fn a_run_holds_usage_and_keeps_its_rows_until_it_opens_again() {
     assert_eq!(running.0.wait().unwrap().code(), Some(0));
 }
 
+/// Versions that come at once: what only the one in between lets in counts on every partition, not just where it came in.
+#[test]
+fn a_version_that_another_follows_at_once_takes_effect_on_all_partitions() {
+    const RUNS: i64 = 20;
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let running = deployment.run();
+    let send = |id: i64, version: i64, more: &[(&str, Value)]| {
+        let mut more = more.to_vec();
+        more.extend([("billRunId", json!(id)), ("billingCycleId", json!(id))]);
+        let run = run(version, "CLOSED", &more);
+        deployment.send("bill-run.changed", "/billing", &format!("{id}-{version}"), id, &run);
+    };
+    (1..=RUNS).for_each(|id| send(id, 1, &[]));
+    for customer in CUSTOMERS {
+        let fact = json!({"version": 1, "customerId": customer, "billingCycleId": 1 + customer % RUNS});
+        deployment.send("customer.changed", "/crm", &format!("c-{customer}"), customer, &fact);
+    }
+    let store = &deployment.environment["HEADROOM_STORE__URL"];
+    let applied_by_all = |version: i64| {
+        let runs = format!("select count(*) from bill_run where version = {version}");
+        on_postgres(store, &runs) == Some(RUNS * i64::from(PARTITIONS)) && deployment.lag() == 0.0
+    };
+    until("the runs are closed everywhere", || applied_by_all(1));
+    CUSTOMERS.for_each(|customer| usage(&deployment, customer, "late", "2026-08-20"));
+    let customers = CUSTOMERS.count() as f64;
+    until("usage is held", || deployment.outcomes("held") == customers);
+    drop(running);
+
+    // Billed by mistake for another month, and put right: the usage of August came in meanwhile, and stays.
+    let september = [("usageFromDate", json!("2026-09-01")), ("usageUntilDate", json!("2026-09-30"))];
+    for id in 1..=RUNS {
+        send(id, 2, &september);
+        send(id, 3, &[]);
+    }
+    let _running = deployment.run();
+    until("the last versions are applied everywhere", || applied_by_all(3));
+    assert_eq!(deployment.totals()["usageEvents"], json!({"counted": 40, "held": 0, "reversed": 0}));
+}
+
 /// A worker that died while a customer was behind: its usage was passed over for the others' sake, and is read again. A run that
 /// closed since comes after it, as it would have without the death, whether it comes in on this partition or on another.
 #[test]

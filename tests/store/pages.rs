@@ -43,7 +43,7 @@ async fn rows_come_from_all_partitions(scene: Scene) {
     for partition in [0, 1] {
         let epoch = store.take(partition).await.unwrap().epoch;
         let mut first = commit(partition, epoch, 0, 1..1);
-        first.bill_runs = vec![(bill_run(RunStatus::Open), true)];
+        first.bill_runs = vec![bill_run(RunStatus::Open)];
         for customer in customers_of(partition).take(3) {
             let row = StandingRow {
                 upi: 100 - customer,
@@ -77,7 +77,7 @@ async fn rows_of_many_runs_mingle(scene: Scene) {
     let epoch = store.take(0).await.unwrap().epoch;
     let mut first = commit(0, epoch, 0, 1..1);
     let open = bill_run(RunStatus::Open);
-    first.bill_runs = (1..=RUNS).map(|id| (BillRunRow { run: BillRun { id, ..open.run }, ..open }, true)).collect();
+    first.bill_runs = (1..=RUNS).map(|id| BillRunRow { run: BillRun { id, ..open.run }, ..open }).collect();
     for (customer, upi) in customers_of(0).zip([13, 11, 12]) {
         let (from, until) = (Instant::MIN, Instant::MAX);
         let row =
@@ -108,7 +108,7 @@ fn bill_run(status: RunStatus) -> BillRunRow {
     let day = Date::from_days(20_000);
     let (period_start, period_end, usage_from, usage_until) = (day, day, day, day);
     let run = BillRun { id: 7, billing_cycle: 3, period_start, period_end, usage_from, usage_until, status };
-    BillRunRow { version: 1, run, closings: i32::from(status != RunStatus::Open), storing: None, letting_in: None }
+    BillRunRow { version: 1, run, storing: None, letting_in: None }
 }
 
 async fn closed_runs_are_read_from_their_rows(scene: Scene) {
@@ -129,7 +129,7 @@ async fn closed_runs_are_read_from_their_rows(scene: Scene) {
     };
     let ahead = StoredAhead { bill_run: 7, customer: customers[2] };
     let mut first = commit(0, epoch, 0, 1..1);
-    first.bill_runs = vec![(BillRunRow { storing: Some(customers[1]), ..bill_run(RunStatus::Closed) }, true)];
+    first.bill_runs = vec![BillRunRow { storing: Some(customers[1]), ..bill_run(RunStatus::Closed) }];
     first.stored_rows = vec![row(0), row(1), row(2)];
     first.stored_ahead = vec![ahead];
     store.commit(&first).await.unwrap();
@@ -234,7 +234,7 @@ fn state(epoch: i64, number: i64) -> Commit {
         }
     }
     if number == 0 {
-        commit.bill_runs = vec![(bill_run(RunStatus::Open), true)];
+        commit.bill_runs = vec![bill_run(RunStatus::Open)];
     }
     commit
 }

@@ -14,9 +14,9 @@ use super::types::{Timestamp, position, uuid_of};
 use super::{behind, holder};
 use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
-    Date, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, Totals, UsageState,
+    Date, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunFact, RunStatus, Totals, UsageState,
 };
-use crate::store::{BillRunOfPartition, LedgerKey, LedgerRow, OfCustomer, Progress, StoredAhead, Taken};
+use crate::store::{LedgerKey, LedgerRow, OfCustomer, Progress, StoredAhead, Taken};
 
 /// Raises the epoch of a partition pair, and reads what its new owner must know.
 pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> {
@@ -54,7 +54,7 @@ async fn try_take(pool: &PgPool, partition: i32, patience: &str) -> Result<Taken
     .fetch_one(&mut *transaction)
     .await?;
     let runs = sqlx::query(
-        "SELECT partition, bill_run_id, version, billing_cycle_id, status, closings, storing_after, letting_in_after, \
+        "SELECT bill_run_id, version, billing_cycle_id, status, storing_after, letting_in_after, \
          period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
          usage_from_date - date '1970-01-01' usage_from, usage_until_date - date '1970-01-01' usage_until \
          FROM bill_run WHERE partition = $1",
@@ -81,7 +81,7 @@ async fn try_take(pool: &PgPool, partition: i32, patience: &str) -> Result<Taken
         outbox_number,
         commits,
         totals: totals_of(&totals)?,
-        bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
+        bill_runs: runs.iter().map(bill_run).collect::<Result<_, _>>()?,
         stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,
         behind,
         sources: sources.iter().map(source).collect::<Result<_, _>>()?,
@@ -121,20 +121,20 @@ pub(super) fn totals_of(row: &PgRow) -> Result<Totals, Error> {
     })
 }
 
-/// The bill runs of all partitions, each as its home partition holds it.
-pub(super) async fn home_bill_runs(pool: &PgPool) -> Result<Vec<BillRunOfPartition>, Error> {
+/// All facts about bill runs, in the order in which they were written.
+pub(super) async fn run_facts(pool: &PgPool) -> Result<Vec<RunFact>, Error> {
     let rows = sqlx::query(
-        "SELECT partition, bill_run_id, version, billing_cycle_id, status, closings, storing_after, letting_in_after, \
+        "SELECT bill_run_id, version, billing_cycle_id, status, \
          period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
          usage_from_date - date '1970-01-01' usage_from, usage_until_date - date '1970-01-01' usage_until \
-         FROM bill_run WHERE home",
+         FROM bill_run_fact ORDER BY number",
     )
     .fetch_all(pool)
     .await?;
-    rows.iter().map(bill_run).collect()
+    rows.iter().map(run_fact).collect()
 }
 
-pub(super) fn bill_run(row: &PgRow) -> Result<BillRunOfPartition, Error> {
+fn run_fact(row: &PgRow) -> Result<RunFact, Error> {
     let date = |column: &str| Ok::<_, Error>(Date::from_days(row.try_get(column)?));
     let status: i16 = row.try_get("status")?;
     let run = BillRun {
@@ -146,14 +146,13 @@ pub(super) fn bill_run(row: &PgRow) -> Result<BillRunOfPartition, Error> {
         usage_until: date("usage_until")?,
         status: numbered(&RunStatus::ALL, status, "bill_run.status")?,
     };
-    let applied = BillRunRow {
-        version: row.try_get("version")?,
-        run,
-        closings: row.try_get("closings")?,
-        storing: row.try_get("storing_after")?,
-        letting_in: row.try_get("letting_in_after")?,
-    };
-    Ok(BillRunOfPartition { partition: row.try_get("partition")?, row: applied })
+    Ok(RunFact { version: row.try_get("version")?, run })
+}
+
+fn bill_run(row: &PgRow) -> Result<BillRunRow, Error> {
+    let RunFact { version, run } = run_fact(row)?;
+    let (storing, letting_in) = (row.try_get("storing_after")?, row.try_get("letting_in_after")?);
+    Ok(BillRunRow { version, run, storing, letting_in })
 }
 
 pub(super) fn stored_ahead(row: &PgRow) -> Result<StoredAhead, Error> {

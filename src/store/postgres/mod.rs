@@ -29,11 +29,11 @@ use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
 use uuid::Uuid;
 
 use super::{
-    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, LedgerKey,
-    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
-    Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, Commit, CommitError, Deployment, Gaps, LedgerKey, LedgerRow,
+    LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published, Question,
+    RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
-use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
+use crate::domain::{AccountImage, Instant, Partitioner, Position, RunFact, Totals};
 use connections::Connections;
 use probe::Probe;
 
@@ -333,8 +333,8 @@ impl Store for Postgres {
         self.ask(|pool| async move { progress::facts_at(&pool).await }).await
     }
 
-    async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
-        self.ask(|pool| async move { load::home_bill_runs(&pool).await }).await
+    async fn run_facts(&self) -> Result<Vec<RunFact>, StoreError> {
+        self.ask(|pool| async move { load::run_facts(&pool).await }).await
     }
 
     async fn lease(&self, holder: Uuid, seconds: u32) -> Result<bool, StoreError> {

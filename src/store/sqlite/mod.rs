@@ -22,11 +22,11 @@ use sqlx::{ConnectOptions, Row};
 use uuid::Uuid;
 
 use super::{
-    AcceptedGap, AlertRow, Answer, AppliedUpTo, BillRunOfPartition, Commit, CommitError, Deployment, Gaps, LedgerKey,
-    LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published,
-    Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
+    AcceptedGap, AlertRow, Answer, AppliedUpTo, Commit, CommitError, Deployment, Gaps, LedgerKey, LedgerRow,
+    LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published, Question,
+    RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
 };
-use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
+use crate::domain::{AccountImage, Instant, Partitioner, Position, RunFact, Totals};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -219,8 +219,8 @@ impl Store for Sqlite {
         progress::facts_at(&self.readers).await.map_err(|error| self.error(&error))
     }
 
-    async fn home_bill_runs(&self) -> Result<Vec<BillRunOfPartition>, StoreError> {
-        read::home_bill_runs(&self.readers).await.map_err(|error| self.error(&error))
+    async fn run_facts(&self) -> Result<Vec<RunFact>, StoreError> {
+        read::run_facts(&self.readers).await.map_err(|error| self.error(&error))
     }
 
     async fn lease(&self, holder: Uuid, seconds: u32) -> Result<bool, StoreError> {

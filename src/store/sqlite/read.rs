@@ -7,11 +7,11 @@ use super::behind;
 use super::progress::progress_of;
 use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
-    Date, EventKey, Instant, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunStatus, Totals, UsageState,
+    Date, EventKey, Instant, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunFact, RunStatus, Totals,
+    UsageState,
 };
 use crate::store::{
-    AlertRow, AlertsOffset, BillRunOfPartition, LedgerKey, LedgerRow, OfCustomer, Partitioned, Progress, RelayState,
-    StoredAhead, Taken,
+    AlertRow, AlertsOffset, LedgerKey, LedgerRow, OfCustomer, Partitioned, Progress, RelayState, StoredAhead, Taken,
 };
 
 /// A key as its 16 bytes, big-endian, so that blobs are compared as the order wants it.
@@ -63,7 +63,7 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
         outbox_number,
         commits,
         totals,
-        bill_runs: runs.iter().map(|row| bill_run(row).map(|run| run.row)).collect::<Result<_, _>>()?,
+        bill_runs: runs.iter().map(bill_run).collect::<Result<_, _>>()?,
         stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,
         behind,
         sources: sources.iter().map(source).collect::<Result<_, _>>()?,
@@ -96,11 +96,11 @@ pub(super) fn totals_of(row: &SqliteRow) -> Result<Totals, Error> {
     })
 }
 
-pub(super) async fn home_bill_runs(pool: &SqlitePool) -> Result<Vec<BillRunOfPartition>, Error> {
-    sqlx::query("SELECT * FROM bill_run WHERE home").fetch_all(pool).await?.iter().map(bill_run).collect()
+pub(super) async fn run_facts(pool: &SqlitePool) -> Result<Vec<RunFact>, Error> {
+    sqlx::query("SELECT * FROM bill_run_fact ORDER BY number").fetch_all(pool).await?.iter().map(run_fact).collect()
 }
 
-fn bill_run(row: &SqliteRow) -> Result<BillRunOfPartition, Error> {
+fn run_fact(row: &SqliteRow) -> Result<RunFact, Error> {
     let date = |column: &str| Ok::<_, Error>(Date::from_days(row.try_get(column)?));
     let run = BillRun {
         id: row.try_get("bill_run_id")?,
@@ -111,14 +111,13 @@ fn bill_run(row: &SqliteRow) -> Result<BillRunOfPartition, Error> {
         usage_until: date("usage_until_date")?,
         status: numbered(&RunStatus::ALL, row, "status")?,
     };
-    let applied = BillRunRow {
-        version: row.try_get("version")?,
-        run,
-        closings: row.try_get("closings")?,
-        storing: row.try_get("storing_after")?,
-        letting_in: row.try_get("letting_in_after")?,
-    };
-    Ok(BillRunOfPartition { partition: row.try_get("partition")?, row: applied })
+    Ok(RunFact { version: row.try_get("version")?, run })
+}
+
+fn bill_run(row: &SqliteRow) -> Result<BillRunRow, Error> {
+    let RunFact { version, run } = run_fact(row)?;
+    let (storing, letting_in) = (row.try_get("storing_after")?, row.try_get("letting_in_after")?);
+    Ok(BillRunRow { version, run, storing, letting_in })
 }
 
 fn stored_ahead(row: &SqliteRow) -> Result<StoredAhead, Error> {

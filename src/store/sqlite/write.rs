@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::read::key_bytes;
 use super::{behind, repair};
-use crate::domain::{Instant, StoredPart, StoredRow};
+use crate::domain::{Instant, RunFact, StoredPart, StoredRow};
 use crate::store::plans::Plans;
 use crate::store::{Commit, Published, Settled, hex};
 
@@ -222,18 +222,16 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
             .await?;
     }
     standing(connection, commit).await?;
-    for (row, home) in &commit.bill_runs {
+    for row in &commit.bill_runs {
         let run = &row.run;
         sqlx::query(
             "INSERT INTO bill_run (partition, bill_run_id, version, billing_cycle_id, period_start_date, \
-             period_end_date, usage_from_date, usage_until_date, status, home, closings, storing_after, \
-             letting_in_after) \
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
+             period_end_date, usage_from_date, usage_until_date, status, storing_after, letting_in_after) \
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) \
              ON CONFLICT DO UPDATE SET version = excluded.version, billing_cycle_id = excluded.billing_cycle_id, \
              period_start_date = excluded.period_start_date, period_end_date = excluded.period_end_date, \
              usage_from_date = excluded.usage_from_date, usage_until_date = excluded.usage_until_date, \
-             status = excluded.status, home = home OR excluded.home, closings = excluded.closings, \
-             storing_after = excluded.storing_after, letting_in_after = excluded.letting_in_after",
+             status = excluded.status, storing_after = excluded.storing_after, letting_in_after = excluded.letting_in_after",
         )
         .bind(commit.partition)
         .bind(run.id)
@@ -244,14 +242,34 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         .bind(run.usage_from.days())
         .bind(run.usage_until.days())
         .bind(run.status.number())
-        .bind(home)
-        .bind(row.closings)
         .bind(row.storing)
         .bind(row.letting_in)
         .execute(&mut *connection)
         .await?;
     }
+    run_facts(connection, commit).await?;
     stored(connection, commit).await
+}
+
+/// What other partitions are to apply of bill runs.
+async fn run_facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
+    for RunFact { version, run } in &commit.run_facts {
+        sqlx::query(
+            "INSERT INTO bill_run_fact (bill_run_id, version, billing_cycle_id, period_start_date, period_end_date, \
+             usage_from_date, usage_until_date, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        )
+        .bind(run.id)
+        .bind(version)
+        .bind(run.billing_cycle)
+        .bind(run.period_start.days())
+        .bind(run.period_end.days())
+        .bind(run.usage_from.days())
+        .bind(run.usage_until.days())
+        .bind(run.status.number())
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// Where lines stand.

@@ -3,23 +3,21 @@
 use sqlx::Error;
 use sqlx::postgres::PgConnection;
 
-use crate::domain::{StoredPart, StoredRow};
+use crate::domain::{RunFact, StoredPart, StoredRow};
 use crate::store::Commit;
 
 pub(super) async fn write(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
-    for (row, home) in &commit.bill_runs {
+    for row in &commit.bill_runs {
         let run = &row.run;
         sqlx::query(
             "INSERT INTO bill_run (partition, bill_run_id, version, billing_cycle_id, period_start_date, \
-             period_end_date, usage_from_date, usage_until_date, status, home, closings, storing_after, \
-             letting_in_after) \
+             period_end_date, usage_from_date, usage_until_date, status, storing_after, letting_in_after) \
              SELECT $1, $2, $3, $4, date '1970-01-01' + $5::int4, date '1970-01-01' + $6::int4, \
-             date '1970-01-01' + $7::int4, date '1970-01-01' + $8::int4, $9, $10, $11, $12, $13 \
+             date '1970-01-01' + $7::int4, date '1970-01-01' + $8::int4, $9, $10, $11 \
              ON CONFLICT (partition, bill_run_id) DO UPDATE SET version = excluded.version, \
              billing_cycle_id = excluded.billing_cycle_id, period_start_date = excluded.period_start_date, \
              period_end_date = excluded.period_end_date, usage_from_date = excluded.usage_from_date, \
              usage_until_date = excluded.usage_until_date, status = excluded.status, \
-             home = bill_run.home OR excluded.home, closings = excluded.closings, \
              storing_after = excluded.storing_after, letting_in_after = excluded.letting_in_after",
         )
         .bind(commit.partition)
@@ -31,14 +29,36 @@ pub(super) async fn write(connection: &mut PgConnection, commit: &Commit) -> Res
         .bind(run.usage_from.days())
         .bind(run.usage_until.days())
         .bind(i16::from(run.status.number()))
-        .bind(home)
-        .bind(row.closings)
         .bind(row.storing)
         .bind(row.letting_in)
         .execute(&mut *connection)
         .await?;
     }
+    write_facts(connection, commit).await?;
     write_stored(connection, commit).await
+}
+
+/// What other partitions are to apply.
+async fn write_facts(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
+    for RunFact { version, run } in &commit.run_facts {
+        sqlx::query(
+            "INSERT INTO bill_run_fact (bill_run_id, version, billing_cycle_id, period_start_date, period_end_date, \
+             usage_from_date, usage_until_date, status) \
+             SELECT $1, $2, $3, date '1970-01-01' + $4::int4, date '1970-01-01' + $5::int4, \
+             date '1970-01-01' + $6::int4, date '1970-01-01' + $7::int4, $8",
+        )
+        .bind(run.id)
+        .bind(version)
+        .bind(run.billing_cycle)
+        .bind(run.period_start.days())
+        .bind(run.period_end.days())
+        .bind(run.usage_from.days())
+        .bind(run.usage_until.days())
+        .bind(i16::from(run.status.number()))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
 }
 
 /// The rows of closing bill runs, and what goes with them.
