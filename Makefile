@@ -1,6 +1,6 @@
 # What people and CI run. `make help` lists it.
 .DEFAULT_GOAL := help
-.PHONY: help demo test chaos check deny config-check laws requests real bench bench-e2e bench-http bench-late bench-latency bench-memory schemathesis \
+.PHONY: help demo test full-disk chaos check deny config-check laws requests real bench bench-e2e bench-http bench-late bench-latency bench-memory schemathesis \
         services services-down
 SHELL := /bin/bash
 
@@ -32,6 +32,12 @@ test: ## All tests, against a real Kafka and PostgreSQL that it starts by itself
 	scripts/services up
 	scripts/services install
 	set -e; env="$$(scripts/services env)"; eval "$$env"; cargo test --locked --features failpoints
+
+full-disk: ## A database whose disk is full for a while, on a gigabyte of memory that it mounts: root alone can
+	scripts/services install
+	mkdir -p target/full-disk
+	mount -t tmpfs -o size=1g tmpfs target/full-disk
+	trap 'umount target/full-disk' EXIT; HEADROOM_TEST_DISK="$$PWD/target/full-disk" cargo test --locked --features failpoints --test faults full_disk -- --ignored --nocapture
 
 chaos: ## Faults over a running deployment: make chaos FAULTS=1000 SEED=7 STATE=file (to go on after a break)
 	scripts/services install

@@ -96,6 +96,11 @@ impl Database {
         self.connection = None;
     }
 
+    /// Whether it runs: it ends by itself when it cannot write its log.
+    pub(crate) fn is_up(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_none()
+    }
+
     /// Starts it again after a kill; it answers then.
     pub(crate) fn restart(&mut self) {
         self.child = spawn(&self.folder, self.data, self.port);

@@ -10,6 +10,7 @@ use rdkafka::metadata::MetadataTopic;
 
 use crate::broker::Broker;
 use crate::check::ends_well;
+use crate::database::Database;
 use crate::dice::Dice;
 use crate::feed::TOPICS;
 use crate::scene::{ALERTS, Scene};
@@ -46,7 +47,7 @@ fn leaders_that_move_lose_and_double_nothing() {
     let asking = ClientConfig::new().set("bootstrap.servers", first.address()).create().unwrap();
     let leaders = Leaders(asking);
     until("the brokers know each other", patience(), || leaders.brokers() == Some(2));
-    let mut scene = Scene::on(&folder, first, &servers, World::new(Dice::new(14)), 500);
+    let mut scene = Scene::on(&folder, first, &servers, Database::start(&folder), World::new(Dice::new(14)), 500);
     let all: BTreeSet<String> = [TOPICS[0], TOPICS[1], ALERTS, KAFKAS[0], KAFKAS[1]].map(str::to_owned).into();
     for _ in 0..TURNS {
         scene.wait("the second broker leads partitions of every topic", |_| {

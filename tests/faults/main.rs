@@ -1,6 +1,6 @@
 //! Nothing is lost and nothing doubled, whatever dies.
 //!
-//! A deployment of its own (Kafka, PostgreSQL, three workers, two relays, a reader; roles apart and together) works off a
+//! A deployment of its own (Kafka, PostgreSQL, three workers, two relays, two readers; roles apart and together) works off a
 //! steady stream of records while a seeded schedule of faults goes over it: kill -9 and SIGSTOP of processes, kill -9 of
 //! broker and database, workers that come and go, two at once, and processes that die or stop at named places
 //! (`src/failpoint.rs`). Afterwards all that is stored and published is held against a plain fold of what was sent.
@@ -28,6 +28,7 @@ mod check;
 mod damaged;
 mod database;
 mod dice;
+mod disk;
 mod feed;
 mod fleet;
 mod leaders;

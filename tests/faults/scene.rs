@@ -55,12 +55,18 @@ impl Scene {
     pub(crate) fn start(folder: &Path, world: World, rate: u64) -> Scene {
         let broker = Broker::start(folder);
         let servers = broker.address();
-        Scene::on(folder, broker, &servers, world, rate)
+        Scene::on(folder, broker, &servers, Database::start(folder), world, rate)
     }
 
-    /// The same on brokers that run, at these addresses.
-    pub(crate) fn on(folder: &Path, broker: Broker, servers: &str, world: World, rate: u64) -> Scene {
-        let database = Database::start(folder);
+    /// The same on brokers that run, at these addresses, and a database that does.
+    pub(crate) fn on(
+        folder: &Path,
+        broker: Broker,
+        servers: &str,
+        database: Database,
+        world: World,
+        rate: u64,
+    ) -> Scene {
         let environment = [
             ("PATH", std::env::var("PATH").unwrap_or_default()),
             ("HEADROOM_KAFKA__BOOTSTRAP_SERVERS", servers.to_owned()),
@@ -75,7 +81,7 @@ impl Scene {
         let mut fleet = Fleet::new(folder, environment);
         let (inputs, alerts) = (PARTITIONS.to_string(), ALERTS_PARTITIONS.to_string());
         fleet.say(&["topics", "create", "--partitions", &inputs, "--alerts-partitions", &alerts]);
-        for roles in ["worker,relay,reader", "worker", "worker", "relay"] {
+        for roles in ["worker,relay,reader", "worker", "worker", "relay", "reader"] {
             fleet.add(roles);
         }
         let flapping = fleet.add("worker");
@@ -299,7 +305,7 @@ impl Scene {
         let raised = self.database.rows("SELECT partition, outbox_number FROM progress");
         let raised: Vec<(i32, i64)> = raised.iter().map(|row| (row.get(0), row.get(1))).collect();
         self.wait("all alerts are published", |scene| scene.published(&raised));
-        for seat in self.steady("worker").into_iter().chain([3]) {
+        for seat in self.steady("worker").into_iter().chain([3, 4]) {
             if self.fleet.is_up(seat) {
                 let code = self.fleet.end(seat);
                 assert_eq!(code, Some(0), "{} was told to end", self.fleet.name(seat));

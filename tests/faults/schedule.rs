@@ -128,7 +128,9 @@ fn kinds() -> Vec<Option<Deed>> {
             [Deed::Kill("worker"), Deed::Kill("relay"), Deed::Stop("worker"), Deed::Stop("relay"), Deed::End("worker")]
                 .map(Some),
         );
-        kinds.extend([Deed::KillBroker, Deed::KillDatabase, Deed::Storm, Deed::End("relay")].map(Some));
+        kinds.extend(
+            [Deed::KillBroker, Deed::KillDatabase, Deed::Storm, Deed::End("relay"), Deed::Kill("reader")].map(Some),
+        );
         kinds.extend([None; 4]);
     }
     kinds

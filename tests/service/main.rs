@@ -22,6 +22,7 @@ mod ports;
 mod processes;
 mod proxy;
 mod rebuild;
+mod refusals;
 mod secured;
 
 use std::net::TcpListener;

@@ -66,9 +66,9 @@ const ANALYZING: Duration = Duration::from_secs(600);
 /// Connections of the relay: for its lease, and for what it publishes.
 const RELAY_CONNECTIONS: u32 = 2;
 
-/// SQLSTATEs of faults that pass: connections, resources, an operator's doing, serialization, deadlocks and locks, a
-/// transaction that its client left idle for too long, and a standby that is yet to be promoted.
-const PASSING: [&str; 7] = ["08", "53", "57", "40", "55", "25P03", "25006"];
+/// SQLSTATEs of faults that pass: connections, resources, an operator's doing, the disk, serialization, deadlocks and
+/// locks, a transaction that its client left idle for too long, and a standby that is yet to be promoted.
+const PASSING: [&str; 8] = ["08", "53", "57", "58", "40", "55", "25P03", "25006"];
 
 impl Postgres {
     /// Connects lazily: a database that does not answer shows at the first use.
