@@ -62,6 +62,10 @@ fn kinds(upis: i64) -> Vec<Kind> {
         kind("closed: a plan of few", move |n| format!("{few}&billRunId=1&inclusiveUsagePlanId={}", 200 + n % 10_000)),
         kind("closed: a comp. of few", move |n| format!("{few}&billRunId=1&componentId={}", 1_200 + n % 10_000)),
         kind("closed: a plan of many", move |_| format!("{few}&billRunId=1&inclusiveUsagePlanId=1")),
+        kind("no such customer", move |_| format!("{few}&customerId=999999999999")),
+        kind("no such plan", move |_| format!("{few}&inclusiveUsagePlanId=999999999999")),
+        kind("closed: no such plan", move |_| format!("{few}&billRunId=1&inclusiveUsagePlanId=999999999999")),
+        kind("last page of a plan", move |_| format!("page={}&pageSize=100&inclusiveUsagePlanId=50", last / 10)),
     ];
     let token = |name, claim: &str, value: i64| Kind {
         claims: vec![claim.to_owned(), value.to_string()],
@@ -73,7 +77,15 @@ fn kinds(upis: i64) -> Vec<Kind> {
         claims: vec!["--contract-owner-ids".to_owned(), "7".to_owned()],
         ..kind("closed: an owner's token", move |_| format!("{few}&billRunId=1"))
     });
-    kinds.push(Kind { counted: true, ..kind("first page, counted", move |_| few.to_owned()) });
+    for (name, filter) in [
+        ("first page, counted", ""),
+        ("a plan, counted", "&inclusiveUsagePlanId=50"),
+        ("a plan of all, counted", "&inclusiveUsagePlanId=1"),
+        ("closed: counted", "&billRunId=1"),
+        ("closed: a plan, counted", "&billRunId=1&inclusiveUsagePlanId=50"),
+    ] {
+        kinds.push(Kind { counted: true, ..kind(name, move |_| format!("{few}{filter}")) });
+    }
     kinds
 }
 

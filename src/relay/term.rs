@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::{LEASE, Options, PART};
 use crate::failpoint;
-use crate::store::{AlertRow, AlertsOffset, Partitioned, Published, StoreError};
+use crate::store::{AlertRow, AlertsOffset, OutboxPart, Partitioned, Published, StoreError};
 use crate::stream::StreamError;
 use crate::stream::alerts::read_from;
 use crate::stream::producer::{Alert, AlertsProducer, PublishError};
@@ -129,8 +129,8 @@ impl Term<'_> {
     async fn publish(&mut self) -> Result<usize, TermEnd> {
         let store = &self.options.store;
         let mut waiting = 0;
-        let mut batch: Vec<(i32, AlertRow)> = Vec::new();
-        let mut bytes = 0;
+        let mut parts: Vec<OutboxPart> = Vec::new();
+        let mut room = self.options.batch;
         for last in store.outbox_numbers().await? {
             let published = self.published.get(&last.partition).copied().unwrap_or(0);
             if last.value < published {
@@ -140,22 +140,22 @@ impl Term<'_> {
                 )));
             }
             waiting += last.value - published;
-            let room = self.options.batch - batch.len();
-            if last.value > published && room > 0 && bytes < BATCH_BYTES {
-                let rows = store.outbox(last.partition, published, room, BATCH_BYTES - bytes).await?;
-                if !(published + 1..).zip(&rows).all(|(number, row)| row.number == number) || rows.is_empty() {
-                    return Err(self.gap(last.partition, published + 1).await?);
-                }
-                bytes += rows.iter().map(|row| row.body.len()).sum::<usize>();
-                batch.extend(rows.into_iter().map(|row| (last.partition, row)));
+            let rows = room.min(usize::try_from(last.value - published).unwrap_or(usize::MAX));
+            if rows > 0 {
+                parts.push(OutboxPart { partition: last.partition, after: published, rows });
+                room -= rows;
             }
         }
         gauge!(names::OUTBOX).set(waiting as f64);
-        if batch.is_empty() {
+        if parts.is_empty() {
             return Ok(0);
         }
+        let batch = store.outbox(&parts, BATCH_BYTES).await?;
+        if let Some((partition, number)) = missing(&parts, &batch) {
+            return Err(self.gap(partition, number).await?);
+        }
         let count = batch.len();
-        let outgoing: Vec<Alert> = batch.iter().map(|(partition, row)| self.outgoing(*partition, row)).collect();
+        let outgoing: Vec<Alert> = batch.iter().map(|row| self.outgoing(row.partition, &row.value)).collect();
         let Some(mut producer) = self.producer.take() else {
             return Err(TermEnd::Failed("the producer is gone".to_owned()));
         };
@@ -167,12 +167,12 @@ impl Term<'_> {
             publishing.await.map_err(|panic| TermEnd::Failed(format!("publishing failed: {panic}")))?;
         self.producer = Some(producer);
         let offsets = offsets?;
-        for (partition, row) in &batch {
-            self.published.insert(*partition, row.number);
-            counter!(names::ALERTS_PUBLISHED, "type" => turn(&row.body)).increment(1);
+        for row in &batch {
+            self.published.insert(row.partition, row.value.number);
+            counter!(names::ALERTS_PUBLISHED, "type" => turn(&row.value.body)).increment(1);
         }
         gauge!(names::OUTBOX).set((waiting - i64::try_from(count).unwrap_or(0)) as f64);
-        let mut moved: Vec<i32> = batch.iter().map(|(partition, _)| *partition).collect();
+        let mut moved: Vec<i32> = batch.iter().map(|row| row.partition).collect();
         moved.dedup();
         let numbers = moved.into_iter().map(|partition| Partitioned { partition, value: self.published[&partition] });
         note(self.options, numbers.collect(), offsets, &mut self.noted).await?;
@@ -204,6 +204,24 @@ impl Term<'_> {
             ],
         }
     }
+}
+
+/// The first alert that ought to be among these and is not: they go on in each part without a gap, and end where the batch
+/// is full.
+fn missing(parts: &[OutboxPart], batch: &[Partitioned<AlertRow>]) -> Option<(i32, i64)> {
+    let is_full = batch.iter().map(|row| row.value.body.len()).sum::<usize>() >= BATCH_BYTES;
+    let mut found = batch.iter().peekable();
+    for part in parts {
+        let rows = i64::try_from(part.rows).unwrap_or(i64::MAX);
+        for number in part.after + 1..=part.after + rows {
+            match found.next_if(|row| row.partition == part.partition && row.value.number == number) {
+                Some(_) => {}
+                None if is_full && found.peek().is_none() => return None,
+                None => return Some((part.partition, number)),
+            }
+        }
+    }
+    None
 }
 
 /// Keeps the lease up until that fails, or would come too late.
@@ -311,5 +329,33 @@ fn turn(body: &str) -> &'static str {
     match serde_json::from_str::<Event<'_>>(body) {
         Ok(event) if event.r#type.ends_with("recovered") => "recovered",
         _ => "crossed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(rows: &[(i32, i64)], body: &str) -> Vec<Partitioned<AlertRow>> {
+        let row = |(partition, number): &(i32, i64)| {
+            let value = AlertRow { number: *number, customer: 1, body: body.to_owned() };
+            Partitioned { partition: *partition, value }
+        };
+        rows.iter().map(row).collect()
+    }
+
+    #[test]
+    fn an_alert_that_the_outbox_lacks_is_missed_and_one_for_which_there_is_no_room_is_not() {
+        let part = |partition, after, rows| OutboxPart { partition, after, rows };
+        let parts = [part(0, 4, 2), part(3, 0, 1)];
+        assert_eq!(missing(&parts, &batch(&[(0, 5), (0, 6), (3, 1)], "{}")), None);
+        assert_eq!(missing(&parts, &batch(&[(0, 5), (0, 7), (3, 1)], "{}")), Some((0, 6)));
+        assert_eq!(missing(&parts, &batch(&[(0, 6), (3, 1)], "{}")), Some((0, 5)));
+        assert_eq!(missing(&parts, &batch(&[(0, 5), (0, 6)], "{}")), Some((3, 1)));
+        assert_eq!(missing(&parts, &batch(&[(3, 1)], "{}")), Some((0, 5)));
+        assert_eq!(missing(&parts, &batch(&[], "{}")), Some((0, 5)));
+        let large = " ".repeat(BATCH_BYTES);
+        assert_eq!(missing(&parts, &batch(&[(0, 5)], &large)), None);
+        assert_eq!(missing(&parts, &batch(&[(0, 6)], &large)), Some((0, 5)));
     }
 }

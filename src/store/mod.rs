@@ -24,8 +24,8 @@ pub use letters::{LetterPage, LetterSelection, ListedLetter, Place, WholeLetter}
 pub use pages::{Answer, Filters, Found, Nested, Question, SortKey};
 pub use rows::{
     AcceptedGap, AlertRow, AlertsOffset, AppliedUpTo, Behind, Commit, DeadLetterRow, Deployment, Gaps, LedgerKey,
-    LedgerRow, NewUsage, OfCustomer, Offsets, Partitioned, Progress, Published, RelayState, RepairRequest, Repaired,
-    ReversalRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
+    LedgerRow, NewUsage, OfCustomer, Offsets, OutboxPart, Partitioned, Progress, Published, RelayState, RepairRequest,
+    Repaired, ReversalRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
 };
 pub use snapshot::Snapshot;
 
@@ -194,8 +194,9 @@ pub trait Store: Send + Sync + 'static {
     /// The number of the last alert of each partition, published or not.
     async fn outbox_numbers(&self) -> Result<Vec<Partitioned<i64>>, StoreError>;
 
-    /// Up to so many alerts of a partition after a number, in order: as many as it takes to come to so many bytes.
-    async fn outbox(&self, partition: i32, after: i64, rows: usize, bytes: usize) -> Result<Vec<AlertRow>, StoreError>;
+    /// The alerts of these parts, by partition and number: as many as it takes to come to so many bytes. The parts are in
+    /// the order of their partitions.
+    async fn outbox(&self, parts: &[OutboxPart], bytes: usize) -> Result<Vec<Partitioned<AlertRow>>, StoreError>;
 
     /// Notes what is on the alerts topic, and lets those alerts leave the outbox. False, with nothing noted, when the store
     /// does not know what it should before that: another relay noted something, or it went back to an earlier moment and

@@ -409,6 +409,17 @@ pub struct Repaired {
     pub lines: i64,
 }
 
+/// Some of the alerts that a partition has in its outbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutboxPart {
+    /// The partition.
+    pub partition: i32,
+    /// Those after this number.
+    pub after: i64,
+    /// At most so many.
+    pub rows: usize,
+}
+
 /// The next offset after what is known of a partition of the alerts topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AlertsOffset {

@@ -12,9 +12,9 @@ use headroom::domain::{
 };
 use headroom::store::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Behind, Commit, CommitError, DeadLetterRow, Deployment, Gaps,
-    LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, Partitioned, Place, Progress,
-    Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, StoredAhead,
-    Taken, WholeLetter,
+    LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, OutboxPart, Partitioned,
+    Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store,
+    StoreError, StoredAhead, Taken, WholeLetter,
 };
 use uuid::Uuid;
 
@@ -371,13 +371,7 @@ impl Store for Memory {
         unreachable!("no part of a partition's work")
     }
 
-    async fn outbox(
-        &self,
-        _partition: i32,
-        _after: i64,
-        _rows: usize,
-        _bytes: usize,
-    ) -> Result<Vec<AlertRow>, StoreError> {
+    async fn outbox(&self, _parts: &[OutboxPart], _bytes: usize) -> Result<Vec<Partitioned<AlertRow>>, StoreError> {
         unreachable!("no part of a partition's work")
     }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use headroom::domain::Reason;
 use headroom::store::{
     AcceptedGap, AlertRow, AlertsOffset, Behind, Commit, CommitError, DeadLetterRow, Gaps, LetterPage, LetterSelection,
-    Offsets, Partitioned, Place, Progress, Published, RepairRequest, Repaired, Side, StoreError,
+    Offsets, OutboxPart, Partitioned, Place, Progress, Published, RepairRequest, Repaired, Side, StoreError,
 };
 use uuid::Uuid;
 
@@ -43,28 +43,38 @@ async fn one_owner_writes(scene: Scene) {
     assert!(matches!(lost, Err(CommitError::Fenced(1))), "{lost:?}");
     let taken = store.take(1).await.unwrap();
     assert_eq!((taken.offsets.usage, taken.outbox_number, taken.commits), (1, 2, 2));
-    assert_eq!(store.outbox(1, 0, 10, 1_000).await.unwrap().len(), 2, "nothing came twice");
+    let all = [OutboxPart { partition: 1, after: 0, rows: 10 }];
+    assert_eq!(store.outbox(&all, 1_000).await.unwrap().len(), 2, "nothing came twice");
 }
 
 async fn published_alerts_leave(scene: Scene) {
     let store = scene.ready().await;
     let epoch = store.take(0).await.unwrap().epoch;
     store.commit(&commit(0, epoch, 0, 1..6)).await.unwrap();
-    let numbers = |rows: Vec<AlertRow>| rows.iter().map(|row| row.number).collect::<Vec<_>>();
-    assert_eq!(numbers(store.outbox(0, 0, 3, 1_000).await.unwrap()), [1, 2, 3]);
-    assert_eq!(numbers(store.outbox(0, 3, 10, 1_000).await.unwrap()), [4, 5]);
-    assert_eq!(numbers(store.outbox(1, 0, 10, 1_000).await.unwrap()), [0_i64; 0]);
+    let epoch = store.take(1).await.unwrap().epoch;
+    store.commit(&commit(1, epoch, 0, 1..3)).await.unwrap();
+    let part = |partition, after, rows| OutboxPart { partition, after, rows };
+    let numbers = |rows: Vec<Partitioned<AlertRow>>| rows.iter().map(|row| row.value.number).collect::<Vec<_>>();
+    let both = store.outbox(&[part(0, 3, 10), part(1, 0, 10), part(2, 0, 10)], 1_000).await.unwrap();
+    let places =
+        |rows: &[Partitioned<AlertRow>]| rows.iter().map(|row| (row.partition, row.value.number)).collect::<Vec<_>>();
+    assert_eq!(places(&both), [(0, 4), (0, 5), (1, 1), (1, 2)]);
+    let full = store.outbox(&[part(0, 3, 10), part(1, 0, 10)], 15).await.unwrap();
+    assert_eq!(places(&full), [(0, 4), (0, 5), (1, 1)], "bytes are those of all parts");
+    assert_eq!(numbers(store.outbox(&[part(0, 0, 3)], 1_000).await.unwrap()), [1, 2, 3]);
+    assert_eq!(numbers(store.outbox(&[part(0, 3, 10)], 1_000).await.unwrap()), [4, 5]);
+    assert_eq!(numbers(store.outbox(&[part(2, 0, 10)], 1_000).await.unwrap()), [0_i64; 0]);
     // Each takes 7 bytes.
-    assert_eq!(numbers(store.outbox(0, 1, 10, 15).await.unwrap()), [2, 3, 4]);
-    assert_eq!(numbers(store.outbox(0, 1, 10, 14).await.unwrap()), [2, 3]);
-    assert_eq!(numbers(store.outbox(0, 1, 10, 1).await.unwrap()), [2], "one alone may be larger");
+    assert_eq!(numbers(store.outbox(&[part(0, 1, 10)], 15).await.unwrap()), [2, 3, 4]);
+    assert_eq!(numbers(store.outbox(&[part(0, 1, 10)], 14).await.unwrap()), [2, 3]);
+    assert_eq!(numbers(store.outbox(&[part(0, 1, 10)], 1).await.unwrap()), [2], "one alone may be larger");
     let published = Published {
         numbers: vec![Partitioned { partition: 0, value: 3 }],
         offsets: vec![AlertsOffset { partition: 4, next: 17 }],
         before: Vec::new(),
     };
     assert!(store.published(&published).await.unwrap());
-    assert_eq!(numbers(store.outbox(0, 0, 10, 1_000).await.unwrap()), [4, 5]);
+    assert_eq!(numbers(store.outbox(&[part(0, 0, 10)], 1_000).await.unwrap()), [4, 5]);
     let state = store.relay_state().await.unwrap();
     assert!(state.numbers.contains(&Partitioned { partition: 0, value: 3 }), "{state:?}");
     assert!(state.offsets.contains(&AlertsOffset { partition: 4, next: 17 }), "{state:?}");
@@ -79,7 +89,7 @@ async fn published_alerts_leave(scene: Scene) {
         let published = Published { numbers: numbers_to(5), offsets, before };
         assert!(!store.published(&published).await.unwrap(), "{published:?}");
     }
-    assert_eq!(numbers(store.outbox(0, 0, 10, 1_000).await.unwrap()), [4, 5]);
+    assert_eq!(numbers(store.outbox(&[part(0, 0, 10)], 1_000).await.unwrap()), [4, 5]);
     assert_eq!(store.relay_state().await.unwrap(), state);
     // A topic that was made again begins anew.
     let again = Published { numbers: numbers_to(4), offsets: vec![offset(4, 1)], before: vec![offset(4, 17)] };

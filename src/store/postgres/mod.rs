@@ -30,8 +30,9 @@ use uuid::Uuid;
 
 use super::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Commit, CommitError, Deployment, Gaps, LedgerKey, LedgerRow,
-    LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published, Question,
-    RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
+    LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, OutboxPart, Partitioned, Place, Progress,
+    Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken,
+    WholeLetter,
 };
 use crate::domain::{AccountImage, Instant, Partitioner, Position, RunFact, Totals};
 use connections::Connections;
@@ -349,8 +350,8 @@ impl Store for Postgres {
         self.ask_for_relay(|pool| async move { relay::outbox_numbers(&pool).await }).await
     }
 
-    async fn outbox(&self, partition: i32, after: i64, rows: usize, bytes: usize) -> Result<Vec<AlertRow>, StoreError> {
-        self.ask_for_relay(|pool| async move { relay::outbox(&pool, partition, after, rows, bytes).await }).await
+    async fn outbox(&self, parts: &[OutboxPart], bytes: usize) -> Result<Vec<Partitioned<AlertRow>>, StoreError> {
+        self.ask_for_relay(|pool| async move { relay::outbox(&pool, parts, bytes).await }).await
     }
 
     async fn published(&self, published: &Published) -> Result<bool, StoreError> {

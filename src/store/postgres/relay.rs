@@ -4,7 +4,7 @@ use sqlx::postgres::PgPool;
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
-use crate::store::{AlertRow, AlertsOffset, Partitioned, Published, RelayState};
+use crate::store::{AlertRow, AlertsOffset, OutboxPart, Partitioned, Published, RelayState};
 
 /// Takes or keeps the lease; false while another holds it.
 pub(super) async fn lease(pool: &PgPool, holder: Uuid, seconds: u32) -> Result<bool, Error> {
@@ -42,31 +42,33 @@ pub(super) async fn outbox_numbers(pool: &PgPool) -> Result<Vec<Partitioned<i64>
         .collect()
 }
 
+/// The alerts of these parts in one answer: a relay asks again and again, of every partition.
 pub(super) async fn outbox(
     pool: &PgPool,
-    partition: i32,
-    after: i64,
-    rows: usize,
+    parts: &[OutboxPart],
     bytes: usize,
-) -> Result<Vec<AlertRow>, Error> {
+) -> Result<Vec<Partitioned<AlertRow>>, Error> {
     let rows = sqlx::query(
-        "SELECT number, customer_id, body FROM (SELECT *, sum(octet_length(body)) OVER (ORDER BY number) - \
-         octet_length(body) before FROM (SELECT number, customer_id, body FROM outbox \
-         WHERE partition = $1 AND number > $2 ORDER BY number LIMIT $3) o) o WHERE before < $4 ORDER BY number",
+        "SELECT partition, number, customer_id, body FROM (SELECT *, sum(octet_length(body)) OVER (ORDER BY partition, \
+         number) - octet_length(body) before FROM (SELECT o.* FROM unnest($1::int4[], $2::int8[], $3::int8[]) \
+         part(partition, after, rows) CROSS JOIN LATERAL (SELECT o.partition, o.number, o.customer_id, o.body \
+         FROM outbox o WHERE o.partition = part.partition AND o.number > part.after ORDER BY o.number LIMIT part.rows) o) o) o \
+         WHERE before < $4 ORDER BY partition, number",
     )
-    .bind(partition)
-    .bind(after)
-    .bind(i64::try_from(rows).unwrap_or(i64::MAX))
+    .bind(parts.iter().map(|part| part.partition).collect::<Vec<i32>>())
+    .bind(parts.iter().map(|part| part.after).collect::<Vec<i64>>())
+    .bind(parts.iter().map(|part| i64::try_from(part.rows).unwrap_or(i64::MAX)).collect::<Vec<i64>>())
     .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
     .fetch_all(pool)
     .await?;
     rows.iter()
         .map(|row| {
-            Ok(AlertRow {
+            let value = AlertRow {
                 number: row.try_get("number")?,
                 customer: row.try_get("customer_id")?,
                 body: row.try_get("body")?,
-            })
+            };
+            Ok(Partitioned { partition: row.try_get("partition")?, value })
         })
         .collect()
 }
@@ -74,31 +76,41 @@ pub(super) async fn outbox(
 /// Notes what is on the topic, and lets those alerts leave the outbox; false when the store does not know what it should.
 pub(super) async fn published(pool: &PgPool, published: &Published) -> Result<bool, Error> {
     let mut transaction = pool.begin().await?;
-    for (known, before) in published.moves() {
-        let statement = match before {
-            None => "INSERT INTO relay_offset (partition, next_offset) VALUES ($1, $2) ON CONFLICT DO NOTHING",
-            Some(_) => "UPDATE relay_offset SET next_offset = $2 WHERE partition = $1 AND next_offset = $3",
-        };
-        let moving = sqlx::query(statement).bind(known.partition).bind(known.next);
-        let moving = if before.is_some() { moving.bind(before) } else { moving };
-        if moving.execute(&mut *transaction).await?.rows_affected() != 1 {
+    let (known, new): (Vec<_>, Vec<_>) = published.moves().partition(|(_, before)| before.is_some());
+    for (moves, statement) in [
+        (
+            known,
+            "UPDATE relay_offset r SET next_offset = moved.next FROM unnest($1::int4[], $2::int8[], $3::int8[]) \
+             moved(partition, next, before) WHERE r.partition = moved.partition AND r.next_offset = moved.before",
+        ),
+        (
+            new,
+            "INSERT INTO relay_offset (partition, next_offset) SELECT partition, next \
+             FROM unnest($1::int4[], $2::int8[], $3::int8[]) moved(partition, next, before) ON CONFLICT DO NOTHING",
+        ),
+    ] {
+        if moves.is_empty() {
+            continue;
+        }
+        let moved = sqlx::query(statement)
+            .bind(moves.iter().map(|(known, _)| known.partition).collect::<Vec<i32>>())
+            .bind(moves.iter().map(|(known, _)| known.next).collect::<Vec<i64>>())
+            .bind(moves.iter().map(|(_, before)| *before).collect::<Vec<Option<i64>>>())
+            .execute(&mut *transaction)
+            .await?;
+        if moved.rows_affected() != moves.len() as u64 {
             return Ok(false);
         }
     }
-    for known in &published.numbers {
-        sqlx::query(
-            "INSERT INTO relay_number (partition, number) VALUES ($1, $2) \
-             ON CONFLICT (partition) DO UPDATE SET number = greatest(relay_number.number, excluded.number)",
-        )
-        .bind(known.partition)
-        .bind(known.value)
-        .execute(&mut *transaction)
-        .await?;
-        sqlx::query("DELETE FROM outbox WHERE partition = $1 AND number <= $2")
-            .bind(known.partition)
-            .bind(known.value)
-            .execute(&mut *transaction)
-            .await?;
+    let partitions: Vec<i32> = published.numbers.iter().map(|known| known.partition).collect();
+    let numbers: Vec<i64> = published.numbers.iter().map(|known| known.value).collect();
+    for statement in [
+        "INSERT INTO relay_number (partition, number) SELECT * FROM unnest($1::int4[], $2::int8[]) \
+         ON CONFLICT (partition) DO UPDATE SET number = greatest(relay_number.number, excluded.number)",
+        "DELETE FROM outbox o USING unnest($1::int4[], $2::int8[]) known(partition, number) \
+         WHERE o.partition = known.partition AND o.number <= known.number",
+    ] {
+        sqlx::query(statement).bind(&partitions).bind(&numbers).execute(&mut *transaction).await?;
     }
     transaction.commit().await?;
     Ok(true)

@@ -23,8 +23,9 @@ use uuid::Uuid;
 
 use super::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Commit, CommitError, Deployment, Gaps, LedgerKey, LedgerRow,
-    LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, Partitioned, Place, Progress, Published, Question,
-    RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken, WholeLetter,
+    LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, OutboxPart, Partitioned, Place, Progress,
+    Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken,
+    WholeLetter,
 };
 use crate::domain::{AccountImage, Instant, Partitioner, Position, RunFact, Totals};
 
@@ -235,8 +236,8 @@ impl Store for Sqlite {
         read::outbox_numbers(&self.readers).await.map_err(|error| self.error(&error))
     }
 
-    async fn outbox(&self, partition: i32, after: i64, rows: usize, bytes: usize) -> Result<Vec<AlertRow>, StoreError> {
-        read::outbox(&self.readers, partition, after, rows, bytes).await.map_err(|error| self.error(&error))
+    async fn outbox(&self, parts: &[OutboxPart], bytes: usize) -> Result<Vec<Partitioned<AlertRow>>, StoreError> {
+        read::outbox(&self.readers, parts, bytes).await.map_err(|error| self.error(&error))
     }
 
     async fn published(&self, published: &Published) -> Result<bool, StoreError> {

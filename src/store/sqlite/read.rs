@@ -11,7 +11,8 @@ use crate::domain::{
     UsageState,
 };
 use crate::store::{
-    AlertRow, AlertsOffset, LedgerKey, LedgerRow, OfCustomer, Partitioned, Progress, RelayState, StoredAhead, Taken,
+    AlertRow, AlertsOffset, LedgerKey, LedgerRow, OfCustomer, OutboxPart, Partitioned, Progress, RelayState,
+    StoredAhead, Taken,
 };
 
 /// A key as its 16 bytes, big-endian, so that blobs are compared as the order wants it.
@@ -380,28 +381,33 @@ pub(super) async fn outbox_numbers(pool: &SqlitePool) -> Result<Vec<Partitioned<
 
 pub(super) async fn outbox(
     pool: &SqlitePool,
-    partition: i32,
-    after: i64,
-    rows: usize,
+    parts: &[OutboxPart],
     bytes: usize,
-) -> Result<Vec<AlertRow>, Error> {
+) -> Result<Vec<Partitioned<AlertRow>>, Error> {
     let statement = "SELECT * FROM (SELECT *, sum(length(body)) OVER (ORDER BY number) - length(body) AS before FROM \
                      (SELECT * FROM outbox WHERE partition = ? AND number > ? ORDER BY number LIMIT ?)) \
                      WHERE before < ? ORDER BY number";
-    let rows = sqlx::query(statement)
-        .bind(partition)
-        .bind(after)
-        .bind(i64::try_from(rows).unwrap_or(i64::MAX))
-        .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
-        .fetch_all(pool)
-        .await?;
-    rows.iter()
-        .map(|row| {
-            Ok(AlertRow {
+    let (mut alerts, mut room) = (Vec::new(), bytes);
+    for part in parts {
+        let rows = sqlx::query(statement)
+            .bind(part.partition)
+            .bind(part.after)
+            .bind(i64::try_from(part.rows).unwrap_or(i64::MAX))
+            .bind(i64::try_from(room).unwrap_or(i64::MAX))
+            .fetch_all(pool)
+            .await?;
+        for row in &rows {
+            let value = AlertRow {
                 number: row.try_get("number")?,
                 customer: row.try_get("customer_id")?,
                 body: row.try_get("body")?,
-            })
-        })
-        .collect()
+            };
+            room = room.saturating_sub(value.body.len());
+            alerts.push(Partitioned { partition: part.partition, value });
+        }
+        if room == 0 {
+            break;
+        }
+    }
+    Ok(alerts)
 }
