@@ -192,9 +192,11 @@ CREATE TABLE bill_run (
 );
 CREATE INDEX bill_run_open ON bill_run (partition) WHERE status = 0;
 
--- Facts about bill runs as they came in and held there, for all partitions to apply in this order.
+-- Facts about bill runs where they came in and held, for all other partitions to apply too. `number`: of the commit, so that
+-- those of one partition are in their order.
 CREATE TABLE bill_run_fact (
-  number            bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+  partition         int NOT NULL,
+  number            bigint NOT NULL,
   bill_run_id       bigint NOT NULL,
   version           bigint NOT NULL,
   billing_cycle_id  bigint NOT NULL,
@@ -202,7 +204,8 @@ CREATE TABLE bill_run_fact (
   period_end_date   date NOT NULL,
   usage_from_date   date NOT NULL,
   usage_until_date  date NOT NULL,
-  status            smallint NOT NULL  -- as in bill_run
+  status            smallint NOT NULL, -- as in bill_run
+  PRIMARY KEY (partition, number)
 );
 
 -- Rows of closed bill runs, as they were when the run closed.

@@ -191,9 +191,11 @@ CREATE TABLE bill_run (
 ) STRICT;
 CREATE INDEX bill_run_open ON bill_run (partition) WHERE status = 0;
 
--- Facts about bill runs as they came in and held there, for all partitions to apply in this order.
+-- Facts about bill runs where they came in and held, for all other partitions to apply too. `number`: of the commit, so that
+-- those of one partition are in their order.
 CREATE TABLE bill_run_fact (
-  number            INTEGER PRIMARY KEY AUTOINCREMENT,
+  partition         INTEGER NOT NULL,
+  number            INTEGER NOT NULL,
   bill_run_id       INTEGER NOT NULL,
   version           INTEGER NOT NULL,
   billing_cycle_id  INTEGER NOT NULL,
@@ -201,7 +203,8 @@ CREATE TABLE bill_run_fact (
   period_end_date   INTEGER NOT NULL,
   usage_from_date   INTEGER NOT NULL,
   usage_until_date  INTEGER NOT NULL,
-  status            INTEGER NOT NULL  -- as in bill_run
+  status            INTEGER NOT NULL, -- as in bill_run
+  PRIMARY KEY (partition, number)
 ) STRICT;
 
 -- Rows of closed bill runs, as they were when the run closed.

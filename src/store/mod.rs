@@ -25,11 +25,11 @@ pub use pages::{Answer, Filters, Found, Nested, Question, SortKey};
 pub use rows::{
     AcceptedGap, AlertRow, AlertsOffset, AppliedUpTo, Behind, Commit, DeadLetterRow, Deployment, Gaps, LedgerKey,
     LedgerRow, NewUsage, OfCustomer, Offsets, OutboxPart, Partitioned, Progress, Published, RelayState, RepairRequest,
-    Repaired, ReversalRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
+    Repaired, ReversalRow, RunFactRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
 };
 pub use snapshot::Snapshot;
 
-use crate::domain::{AccountImage, Instant, Position, RunFact, Totals};
+use crate::domain::{AccountImage, Instant, Position, Totals};
 
 /// How to reach a store.
 #[derive(Debug, Clone)]
@@ -181,9 +181,9 @@ pub trait Store: Send + Sync + 'static {
     /// A time up to which every partition has applied all assignment-events; `None` where one never said so.
     async fn facts_at(&self) -> Result<Option<Instant>, StoreError>;
 
-    /// All facts about bill runs that ever held in the partitions that they came in on, in the order in which they were
-    /// written: those of one partition as they came in.
-    async fn run_facts(&self) -> Result<Vec<RunFact>, StoreError>;
+    /// The facts about bill runs that held in the partitions that they came in on, by partition and number; of those of
+    /// which the last number `seen` is given only what came after it.
+    async fn run_facts(&self, seen: &[Partitioned<i64>]) -> Result<Vec<RunFactRow>, StoreError>;
 
     /// Takes or keeps the relay's lease for `seconds`; false while another holds it.
     async fn lease(&self, holder: uuid::Uuid, seconds: u32) -> Result<bool, StoreError>;

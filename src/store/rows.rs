@@ -359,8 +359,9 @@ pub struct Commit {
     pub removed_standing: Vec<(i64, i64, Instant)>,
     /// Bill runs, new or changed.
     pub bill_runs: Vec<BillRunRow>,
-    /// Facts about bill runs that came in here and hold: every other partition applies them too.
-    pub run_facts: Vec<RunFact>,
+    /// A fact about a bill run that came in here and holds: every other partition applies it too. Its number is that of
+    /// the commit, the first being 1.
+    pub run_fact: Option<RunFact>,
     /// Bill runs that are not closed as they were any more: their stored rows and [`StoredAhead`] go, before any come.
     pub reopened_runs: Vec<i64>,
     /// Bill runs that are stored to the end: their [`StoredAhead`] go.
@@ -407,6 +408,17 @@ pub struct Repaired {
     pub usage: i64,
     /// Rows of lines.
     pub lines: i64,
+}
+
+/// A fact about a bill run, and where it came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RunFactRow {
+    /// The partition.
+    pub partition: i32,
+    /// Its number there: higher than those of facts that came in before it.
+    pub number: i64,
+    /// What it says.
+    pub fact: RunFact,
 }
 
 /// Some of the alerts that a partition has in its outbox.

@@ -234,7 +234,7 @@ impl Partition {
                 let row = *self.bill_runs.get(fact.run.id).expect("it was just applied");
                 draft.commit.bill_runs.push(row);
                 if of.origin.is_some() {
-                    draft.commit.run_facts.push(*fact);
+                    draft.commit.run_fact = Some(*fact);
                 }
                 if change.reopened {
                     draft.commit.reopened_runs.push(fact.run.id);

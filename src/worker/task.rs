@@ -1,6 +1,6 @@
 //! The task of one partition pair: batches in, one commit each, one after the other.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant as Clock;
@@ -130,12 +130,11 @@ impl Shared {
         self.behind.load(Ordering::Acquire)
     }
 
-    /// Of how many bill runs the partition has yet to apply some of these facts.
-    pub(super) fn runs_to_come(&self, facts: &[RunFact]) -> i64 {
+    /// How many bill runs, given by their ids with their versions, the partition has yet to bring to that version.
+    pub(super) fn runs_to_come(&self, runs: &BTreeMap<i64, i64>) -> i64 {
         let applied = lock(&self.runs);
-        let to_come = |fact: &&RunFact| applied.get(&fact.run.id).is_none_or(|version| *version < fact.version);
-        let runs: BTreeSet<i64> = facts.iter().filter(to_come).map(|fact| fact.run.id).collect();
-        i64::try_from(runs.len()).unwrap_or(i64::MAX)
+        let to_come = |(id, version): &(&i64, &i64)| applied.get(id).is_none_or(|applied| applied < version);
+        i64::try_from(runs.iter().filter(to_come).count()).unwrap_or(i64::MAX)
     }
 
     /// Notes what is committed.
@@ -245,10 +244,12 @@ async fn work(
     shared: Arc<Shared>,
     tools: Tools,
 ) -> Option<Partition> {
+    // Facts about bill runs among which there may be news.
+    let mut told: Arc<Vec<RunFact>> = Arc::default();
     loop {
-        // Rows of a closing bill run are stored, and customers behind catch up, when there is nothing else to do and
-        // after each batch.
-        let is_busy = partition.is_storing() || partition.can_catch_up();
+        // Bill runs of other partitions are applied, rows of a closing one are stored, and customers behind catch up, when
+        // there is nothing else to do and after each batch.
+        let is_busy = partition.is_storing() || partition.can_catch_up() || !told.is_empty();
         let next = if is_busy { queue.try_recv().map(Some) } else { Ok(queue.recv().await) };
         match next {
             Ok(Some(Work::Batch(batch, ticket))) => {
@@ -273,11 +274,7 @@ async fn work(
             }
             // They are told again, and come after all that was applied before them for others.
             Ok(Some(Work::BillRuns(_))) if partition.reads_again() => {}
-            Ok(Some(Work::BillRuns(facts))) => {
-                for mut batch in partition.news(&facts) {
-                    apply(&mut partition, &mut batch, &shared, &tools).await?;
-                }
-            }
+            Ok(Some(Work::BillRuns(facts))) => told = facts,
             Ok(Some(Work::Repair(request))) => {
                 while partition.can_catch_up() {
                     catch_up(&mut partition, &shared, &tools).await?;
@@ -290,6 +287,9 @@ async fn work(
             }
             Ok(None) | Err(TryRecvError::Disconnected) => break,
             Err(TryRecvError::Empty) => {}
+        }
+        if !told.is_empty() && hear(&mut partition, &told, &shared, &tools).await? {
+            told = Arc::default();
         }
         if partition.is_storing()
             && let Err(error) = partition.store_rows().await
@@ -306,6 +306,20 @@ async fn work(
         }
     }
     Some(partition)
+}
+
+/// Applies facts about bill runs that are news, for a pause. Whether none is left; `None` when that failed and the task must
+/// end.
+async fn hear(partition: &mut Partition, told: &[RunFact], shared: &Shared, tools: &Tools) -> Option<bool> {
+    let until = Clock::now() + partition.context.replay_pause;
+    for mut batch in partition.news(told) {
+        if Clock::now() >= until {
+            return Some(false);
+        }
+        apply(partition, &mut batch, shared, tools).await?;
+        shared.steps.fetch_add(1, Ordering::AcqRel);
+    }
+    Some(true)
 }
 
 /// Lets a customer behind catch up for a pause, or usage in that a run held; `None` when that failed and the task must end.

@@ -16,7 +16,7 @@ use super::partition::Context;
 use super::stall::{Look, Stalls};
 use super::task::Work;
 use crate::domain::{self, RunFact};
-use crate::store::{AppliedUpTo, Offsets, StoreError};
+use crate::store::{AppliedUpTo, Offsets, Partitioned, RunFactRow, StoreError};
 use crate::stream::{self, Control, Ends, Start};
 use crate::telemetry::{Health, metrics as names};
 
@@ -45,8 +45,28 @@ pub(super) struct Watch {
 /// The facts about bill runs of all partitions, and a time up to which all that came in on any are among them.
 #[derive(Default)]
 struct KnownRuns {
+    /// Those of one partition in their order.
     facts: Arc<Vec<RunFact>>,
+    /// The last version of each run.
+    versions: BTreeMap<i64, i64>,
+    /// The last number of each partition that any came in on.
+    seen: BTreeMap<i32, i64>,
     until: Option<domain::Instant>,
+}
+
+impl KnownRuns {
+    /// Takes in what was not seen yet.
+    fn add(&mut self, rows: &[RunFactRow]) {
+        if rows.is_empty() {
+            return;
+        }
+        Arc::make_mut(&mut self.facts).extend(rows.iter().map(|row| row.fact));
+        for RunFactRow { partition, number, fact } in rows {
+            self.seen.insert(*partition, *number);
+            let version = self.versions.entry(fact.run.id).or_insert(fact.version);
+            *version = fact.version.max(*version);
+        }
+    }
 }
 
 impl Watch {
@@ -68,8 +88,8 @@ impl Watch {
             let watched: BTreeMap<i32, Watched> = lock(&self.owned).clone();
             self.tell_stops(&watched);
             // A store that is away or hangs is told by others, and must not keep this from seeing what stands still.
-            match tokio::time::timeout(PATIENCE, self.bring(&watched)).await {
-                Ok(Ok(found)) => runs = found,
+            match tokio::time::timeout(PATIENCE, self.bring(&watched, &mut runs)).await {
+                Ok(Ok(())) => {}
                 Ok(Err(error)) => self.warn(&mut said, &format!("bill runs and repairs wait: {error}")),
                 Err(_) => self.warn(&mut said, "bill runs and repairs wait: the store does not answer"),
             }
@@ -125,14 +145,16 @@ impl Watch {
         }
     }
 
-    /// Brings facts about bill runs and repairs to the partitions, and to the store which partitions stand still. Returns
-    /// the facts.
-    async fn bring(&self, watched: &BTreeMap<i32, Watched>) -> Result<KnownRuns, StoreError> {
+    /// Brings facts about bill runs and repairs to the partitions, and to the store which partitions stand still.
+    async fn bring(&self, watched: &BTreeMap<i32, Watched>, known: &mut KnownRuns) -> Result<(), StoreError> {
         // First the time: what a partition had applied by then is among the facts that are read after it.
         let until = self.context.store.facts_at().await?;
-        let facts = Arc::new(self.context.store.run_facts().await?);
-        for one in watched.values() {
-            one.give(Work::BillRuns(facts.clone()));
+        let seen = known.seen.iter().map(|(partition, number)| Partitioned { partition: *partition, value: *number });
+        let rows = self.context.store.run_facts(&seen.collect::<Vec<Partitioned<i64>>>()).await?;
+        known.add(&rows);
+        known.until = until;
+        for one in watched.values().filter(|one| one.shared.runs_to_come(&known.versions) > 0) {
+            one.give(Work::BillRuns(known.facts.clone()));
         }
         for request in self.context.store.repair_requests().await? {
             if let Some(one) = watched.get(&request.partition) {
@@ -145,7 +167,7 @@ impl Watch {
                 self.control.rejoin();
             }
         }
-        Ok(KnownRuns { facts, until })
+        Ok(())
     }
 
     /// Says which partitions stand still.
@@ -225,7 +247,7 @@ impl Watch {
                 };
                 (end - position).max(0)
             };
-            let runs_to_come = one.shared.runs_to_come(&known.facts);
+            let runs_to_come = one.shared.runs_to_come(&known.versions);
             let usage = lag_of(Input::Usage, committed.usage, end.usage);
             let assignments = lag_of(Input::Assignments, committed.assignments, end.assignments) + runs_to_come;
             self.metrics.lag(Input::Usage, end.partition).set(usage as f64);

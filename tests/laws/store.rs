@@ -8,13 +8,13 @@ use std::sync::{Mutex, MutexGuard};
 use async_trait::async_trait;
 use headroom::domain::{
     AccountImage, AssignmentKey, AssignmentRow, BillRunRow, BucketRow, CustomerRow, Instant, LineRow, Position,
-    RunFact, StandingRow, StoredRow, Totals, UsageState, packed,
+    StandingRow, StoredRow, Totals, UsageState, packed,
 };
 use headroom::store::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Behind, Commit, CommitError, DeadLetterRow, Deployment, Gaps,
     LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, OutboxPart, Partitioned,
-    Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store,
-    StoreError, StoredAhead, Taken, WholeLetter,
+    Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, RunFactRow, Settled, Side, Snapshot,
+    Store, StoreError, StoredAhead, Taken, WholeLetter,
 };
 use uuid::Uuid;
 
@@ -41,7 +41,7 @@ pub(crate) struct Rows {
     /// Every slot that a row ever had, by customer, with its bucket: assignment, component, start.
     pub(crate) slots: BTreeMap<(i64, i32), (AssignmentKey, i64, Instant)>,
     pub(crate) bill_runs: BTreeMap<i64, BillRunRow>,
-    pub(crate) run_facts: Vec<RunFact>,
+    pub(crate) run_facts: Vec<RunFactRow>,
     /// By run, customer and line.
     pub(crate) stored_rows: BTreeMap<(i64, i64, i64), StoredRow>,
     pub(crate) stored_ahead: BTreeSet<StoredAhead>,
@@ -125,7 +125,8 @@ impl Rows {
             assert_ne!(known, Some(*row), "nothing is written twice");
         }
         self.bill_runs.extend(commit.bill_runs.iter().map(|row| (row.run.id, *row)));
-        self.run_facts.extend(commit.run_facts.iter().copied());
+        let numbered = |fact| RunFactRow { partition: commit.partition, number: commit.commits + 1, fact };
+        self.run_facts.extend(commit.run_fact.map(numbered));
         self.write_stored(commit);
         self.behind.extend(commit.behind.iter().map(|behind| (behind.customer, behind.clone())));
         for customer in &commit.caught_up {
@@ -355,8 +356,9 @@ impl Store for Memory {
         unreachable!("no part of a partition's work")
     }
 
-    async fn run_facts(&self) -> Result<Vec<RunFact>, StoreError> {
-        Ok(self.rows().run_facts.clone())
+    async fn run_facts(&self, seen: &[Partitioned<i64>]) -> Result<Vec<RunFactRow>, StoreError> {
+        let after = seen.first().map_or(0, |seen| seen.value);
+        Ok(self.rows().run_facts.iter().filter(|row| row.number > after).copied().collect())
     }
 
     async fn lease(&self, _holder: Uuid, _seconds: u32) -> Result<bool, StoreError> {

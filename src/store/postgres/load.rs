@@ -16,7 +16,7 @@ use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
     Date, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunFact, RunStatus, Totals, UsageState,
 };
-use crate::store::{LedgerKey, LedgerRow, OfCustomer, Progress, StoredAhead, Taken};
+use crate::store::{LedgerKey, LedgerRow, OfCustomer, Partitioned, Progress, RunFactRow, StoredAhead, Taken};
 
 /// Raises the epoch of a partition pair, and reads what its new owner must know.
 pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> {
@@ -121,17 +121,26 @@ pub(super) fn totals_of(row: &PgRow) -> Result<Totals, Error> {
     })
 }
 
-/// All facts about bill runs, in the order in which they were written.
-pub(super) async fn run_facts(pool: &PgPool) -> Result<Vec<RunFact>, Error> {
+/// The facts about bill runs that are not seen yet. They are read each second, and there are ever more of them.
+pub(super) async fn run_facts(pool: &PgPool, seen: &[Partitioned<i64>]) -> Result<Vec<RunFactRow>, Error> {
     let rows = sqlx::query(
-        "SELECT bill_run_id, version, billing_cycle_id, status, \
+        "SELECT f.partition, f.number, bill_run_id, version, billing_cycle_id, status, \
          period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
          usage_from_date - date '1970-01-01' usage_from, usage_until_date - date '1970-01-01' usage_until \
-         FROM bill_run_fact ORDER BY number",
+         FROM progress p LEFT JOIN unnest($1::int4[], $2::int8[]) seen(partition, number) USING (partition) \
+         CROSS JOIN LATERAL (SELECT * FROM bill_run_fact f WHERE f.partition = p.partition \
+         AND f.number > coalesce(seen.number, 0)) f ORDER BY f.partition, f.number",
     )
+    .bind(seen.iter().map(|seen| seen.partition).collect::<Vec<i32>>())
+    .bind(seen.iter().map(|seen| seen.value).collect::<Vec<i64>>())
     .fetch_all(pool)
     .await?;
-    rows.iter().map(run_fact).collect()
+    rows.iter()
+        .map(|row| {
+            let (partition, number) = (row.try_get("partition")?, row.try_get("number")?);
+            Ok(RunFactRow { partition, number, fact: run_fact(row)? })
+        })
+        .collect()
 }
 
 fn run_fact(row: &PgRow) -> Result<RunFact, Error> {

@@ -31,10 +31,10 @@ use uuid::Uuid;
 use super::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Commit, CommitError, Deployment, Gaps, LedgerKey, LedgerRow,
     LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, OutboxPart, Partitioned, Place, Progress,
-    Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken,
-    WholeLetter,
+    Published, Question, RelayState, RepairRequest, Repaired, RunFactRow, Settled, Side, Snapshot, Store, StoreError,
+    Taken, WholeLetter,
 };
-use crate::domain::{AccountImage, Instant, Partitioner, Position, RunFact, Totals};
+use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 use connections::Connections;
 use probe::Probe;
 
@@ -334,8 +334,8 @@ impl Store for Postgres {
         self.ask(|pool| async move { progress::facts_at(&pool).await }).await
     }
 
-    async fn run_facts(&self) -> Result<Vec<RunFact>, StoreError> {
-        self.ask(|pool| async move { load::run_facts(&pool).await }).await
+    async fn run_facts(&self, seen: &[Partitioned<i64>]) -> Result<Vec<RunFactRow>, StoreError> {
+        self.ask(|pool| async move { load::run_facts(&pool, seen).await }).await
     }
 
     async fn lease(&self, holder: Uuid, seconds: u32) -> Result<bool, StoreError> {

@@ -24,10 +24,10 @@ use uuid::Uuid;
 use super::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Commit, CommitError, Deployment, Gaps, LedgerKey, LedgerRow,
     LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, OutboxPart, Partitioned, Place, Progress,
-    Published, Question, RelayState, RepairRequest, Repaired, Settled, Side, Snapshot, Store, StoreError, Taken,
-    WholeLetter,
+    Published, Question, RelayState, RepairRequest, Repaired, RunFactRow, Settled, Side, Snapshot, Store, StoreError,
+    Taken, WholeLetter,
 };
-use crate::domain::{AccountImage, Instant, Partitioner, Position, RunFact, Totals};
+use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
@@ -220,8 +220,8 @@ impl Store for Sqlite {
         progress::facts_at(&self.readers).await.map_err(|error| self.error(&error))
     }
 
-    async fn run_facts(&self) -> Result<Vec<RunFact>, StoreError> {
-        read::run_facts(&self.readers).await.map_err(|error| self.error(&error))
+    async fn run_facts(&self, seen: &[Partitioned<i64>]) -> Result<Vec<RunFactRow>, StoreError> {
+        read::run_facts(&self.readers, seen).await.map_err(|error| self.error(&error))
     }
 
     async fn lease(&self, holder: Uuid, seconds: u32) -> Result<bool, StoreError> {

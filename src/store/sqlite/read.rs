@@ -12,7 +12,7 @@ use crate::domain::{
 };
 use crate::store::{
     AlertRow, AlertsOffset, LedgerKey, LedgerRow, OfCustomer, OutboxPart, Partitioned, Progress, RelayState,
-    StoredAhead, Taken,
+    RunFactRow, StoredAhead, Taken,
 };
 
 /// A key as its 16 bytes, big-endian, so that blobs are compared as the order wants it.
@@ -97,8 +97,21 @@ pub(super) fn totals_of(row: &SqliteRow) -> Result<Totals, Error> {
     })
 }
 
-pub(super) async fn run_facts(pool: &SqlitePool) -> Result<Vec<RunFact>, Error> {
-    sqlx::query("SELECT * FROM bill_run_fact ORDER BY number").fetch_all(pool).await?.iter().map(run_fact).collect()
+/// The facts about bill runs that are not seen yet.
+pub(super) async fn run_facts(pool: &SqlitePool, seen: &[Partitioned<i64>]) -> Result<Vec<RunFactRow>, Error> {
+    let seen: Vec<(i32, i64)> = seen.iter().map(|seen| (seen.partition, seen.value)).collect();
+    let seen = serde_json::to_string(&seen).map_err(|error| Error::Encode(error.into()))?;
+    let rows = sqlx::query(
+        "SELECT * FROM bill_run_fact f WHERE number > coalesce((SELECT value ->> 1 FROM json_each(?) \
+         WHERE value ->> 0 = f.partition), 0) ORDER BY partition, number",
+    );
+    let rows = rows.bind(seen).fetch_all(pool).await?;
+    rows.iter()
+        .map(|row| {
+            let (partition, number) = (row.try_get("partition")?, row.try_get("number")?);
+            Ok(RunFactRow { partition, number, fact: run_fact(row)? })
+        })
+        .collect()
 }
 
 fn run_fact(row: &SqliteRow) -> Result<RunFact, Error> {

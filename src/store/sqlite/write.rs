@@ -247,17 +247,19 @@ async fn facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         .execute(&mut *connection)
         .await?;
     }
-    run_facts(connection, commit).await?;
+    run_fact(connection, commit).await?;
     stored(connection, commit).await
 }
 
-/// What other partitions are to apply of bill runs.
-async fn run_facts(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
-    for RunFact { version, run } in &commit.run_facts {
+/// What other partitions are to apply too.
+async fn run_fact(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), Error> {
+    if let Some(RunFact { version, run }) = &commit.run_fact {
         sqlx::query(
-            "INSERT INTO bill_run_fact (bill_run_id, version, billing_cycle_id, period_start_date, period_end_date, \
-             usage_from_date, usage_until_date, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO bill_run_fact (partition, number, bill_run_id, version, billing_cycle_id, period_start_date, period_end_date, \
+             usage_from_date, usage_until_date, status) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
+        .bind(commit.partition)
+        .bind(commit.commits + 1)
         .bind(run.id)
         .bind(version)
         .bind(run.billing_cycle)

@@ -34,19 +34,21 @@ pub(super) async fn write(connection: &mut PgConnection, commit: &Commit) -> Res
         .execute(&mut *connection)
         .await?;
     }
-    write_facts(connection, commit).await?;
+    write_fact(connection, commit).await?;
     write_stored(connection, commit).await
 }
 
-/// What other partitions are to apply.
-async fn write_facts(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
-    for RunFact { version, run } in &commit.run_facts {
+/// What other partitions are to apply too.
+async fn write_fact(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
+    if let Some(RunFact { version, run }) = &commit.run_fact {
         sqlx::query(
-            "INSERT INTO bill_run_fact (bill_run_id, version, billing_cycle_id, period_start_date, period_end_date, \
+            "INSERT INTO bill_run_fact (partition, number, bill_run_id, version, billing_cycle_id, period_start_date, period_end_date, \
              usage_from_date, usage_until_date, status) \
-             SELECT $1, $2, $3, date '1970-01-01' + $4::int4, date '1970-01-01' + $5::int4, \
-             date '1970-01-01' + $6::int4, date '1970-01-01' + $7::int4, $8",
+             SELECT $1, $2, $3, $4, $5, date '1970-01-01' + $6::int4, date '1970-01-01' + $7::int4, \
+             date '1970-01-01' + $8::int4, date '1970-01-01' + $9::int4, $10",
         )
+        .bind(commit.partition)
+        .bind(commit.commits + 1)
         .bind(run.id)
         .bind(version)
         .bind(run.billing_cycle)
