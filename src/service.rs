@@ -141,10 +141,19 @@ impl Service {
         failpoint::hit("start");
         store.migrate().await?;
         failpoint::hit("migrated");
-        let store_id = store.deployment().await?.store_id;
+        let deployment = store.deployment().await?;
+        let store_id = deployment.store_id;
         health.ok(STORE);
         let topics = match stream {
-            None => None,
+            // What a worker finds different for itself.
+            None => {
+                let known = deployment.settled.map(|settled| settled.time_zone);
+                if let Some(settled) = known.filter(|known| *known != config.time_zone.name()) {
+                    let configured = config.time_zone.name().to_owned();
+                    return Err(ServiceError::Settled { key: "time_zone", configured, settled });
+                }
+                None
+            }
             Some(stream) => {
                 let options = stream.clone();
                 let checking = tokio::task::spawn_blocking(move || topics::check(&options));

@@ -27,17 +27,25 @@ pub struct Calendar {
 #[error("time_zone: \"{0}\" is not an IANA time zone; try \"UTC\" or \"Europe/London\"")]
 pub struct UnknownTimeZone(String);
 
+fn zone(name: &str) -> Result<TimeZone, UnknownTimeZone> {
+    if name == "UTC" {
+        return Ok(TimeZone::UTC);
+    }
+    TimeZone::get(name).map_err(|_| UnknownTimeZone(name.to_owned()))
+}
+
 impl Calendar {
     /// The calendar of an IANA time zone, `UTC` included.
     pub fn new(name: &str) -> Result<Calendar, UnknownTimeZone> {
-        let zone = if name == "UTC" {
-            TimeZone::UTC
-        } else {
-            TimeZone::get(name).map_err(|_| UnknownTimeZone(name.to_owned()))?
-        };
+        let zone = zone(name)?;
         let (first, end) = (Date::from_civil(TABLE.0, 1, 1), Date::from_civil(TABLE.1, 1, 1));
         let starts = (first.days()..end.days()).map(|day| start_in(&zone, Date::from_days(day))).collect();
         Ok(Calendar { zone, first, starts })
+    }
+
+    /// Whether it is that of this IANA time zone.
+    pub fn is_of(&self, name: &str) -> bool {
+        zone(name).is_ok_and(|zone| zone == self.zone)
     }
 
     /// The first instant of a local day.

@@ -126,3 +126,24 @@ fn a_program_that_is_older_than_the_schema_is_refused() {
     let line = refused(&deployment, &["run"], 1);
     assert!(line.contains("migration 9999") && line.contains("newer than this program"), "{line}");
 }
+
+/// Dates and windows are those of the zone that balances are kept by: by another one, a reader would find no bucket.
+#[test]
+fn a_reader_goes_by_the_time_zone_that_balances_are_kept_by() {
+    let deployment = Deployment::new();
+    let zone = "HEADROOM_TIME_ZONE".to_owned();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    // One that was there before any worker, so that nothing was settled yet.
+    let _early = deployment.run_roles("reader");
+    until("it answers", || deployment.answer("").is_some_and(|rows| rows.is_empty()));
+    let mut worker = deployment.beside();
+    worker.environment.insert(zone.clone(), "Europe/London".to_owned());
+    let _worker = worker.run_roles("worker");
+    until("it answers no more", || deployment.answer("").is_none());
+    let line = refused(&deployment.beside(), &["run", "--role", "reader"], 1);
+    assert!(line.contains("time_zone is UTC, but the store was made with Europe/London"), "{line}");
+    let mut reader = deployment.beside();
+    reader.environment.insert(zone, "Europe/London".to_owned());
+    let _reader = reader.run_roles("reader");
+    until("one with the same zone answers", || reader.answer("").is_some());
+}

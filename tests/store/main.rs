@@ -89,7 +89,7 @@ impl Scene {
 }
 
 fn settled(partitions: i32) -> Settled {
-    Settled { partitions, partitioner: Partitioner::Murmur2, time_zone: "Europe/London".to_owned() }
+    Settled { partitions, partitioner: Partitioner::Murmur2, time_zone: "UTC".to_owned() }
 }
 
 /// The next commit of a partition, with alerts of these numbers.

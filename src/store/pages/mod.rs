@@ -52,6 +52,12 @@ pub(super) async fn answer<M: Moment>(moment: &mut M, question: &Question<'_>) -
     let Some(settled) = settled(moment).await? else {
         return Ok(Answer { total: question.counted.then_some(0), ..Answer::default() });
     };
+    if !question.calendar.is_of(&settled.time_zone) {
+        let zone = settled.time_zone;
+        return Err(StoreError::Failed(format!(
+            "time_zone is another here; the store was made with {zone}: set it so"
+        )));
+    }
     let home = |customer: i64| settled.partitioner.partition_of(customer, settled.partitions);
     let by_customer: Option<Vec<(i32, i64)>> = question.filters.customers.as_ref().map(|ids| {
         // Each once, or its rows would come twice.
@@ -87,13 +93,14 @@ pub(super) async fn answer<M: Moment>(moment: &mut M, question: &Question<'_>) -
 
 /// What the store was made for; nothing before a worker was there.
 async fn settled<M: Moment>(moment: &mut M) -> Result<Option<Settled>, StoreError> {
-    let statement = "SELECT CAST(partitions AS bigint), partitioner FROM deployment WHERE id = 1";
+    let statement = "SELECT CAST(partitions AS bigint), partitioner || ' ' || time_zone FROM deployment WHERE id = 1";
     let rows = moment.rows(statement.to_owned(), 1, true).await?;
-    let Some(Cells { numbers, text: Some(name) }) = rows.into_iter().next() else { return Ok(None) };
-    let partitioner = Partitioner::from_name(&name).ok_or_else(|| {
+    let Some(Cells { numbers, text: Some(names) }) = rows.into_iter().next() else { return Ok(None) };
+    let (name, time_zone) = names.split_once(' ').unwrap_or((&names, ""));
+    let partitioner = Partitioner::from_name(name).ok_or_else(|| {
         StoreError::Failed(format!("deployment.partitioner: \"{name}\" is not known to this version"))
     })?;
-    Ok(Some(Settled { partitions: small(numbers[0])?, partitioner, time_zone: String::new() }))
+    Ok(Some(Settled { partitions: small(numbers[0])?, partitioner, time_zone: time_zone.to_owned() }))
 }
 
 /// When each of these partitions was last at the ends of its topics, and had all bill runs, which come in on any: the

@@ -42,7 +42,11 @@ impl Sources {
 
     /// All of them, in any order.
     pub(super) fn into_list(self) -> Vec<Source> {
-        let source = |((bill_run, period, kind), partitions)| Source { bill_run, period, partitions, kind };
+        // In order, so that runs of the same partitions are seen to be.
+        let source = |((bill_run, period, kind), mut partitions): (_, Vec<i32>)| {
+            partitions.sort_unstable();
+            Source { bill_run, period, partitions, kind }
+        };
         self.0.into_iter().map(source).collect()
     }
 }
