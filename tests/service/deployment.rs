@@ -164,6 +164,11 @@ impl Deployment {
         answer.map_or((0, Value::Null), |(code, body)| (code, serde_json::from_str(&body).unwrap()))
     }
 
+    /// What is said of a part that is not well.
+    pub(crate) fn told(&self, part: &str) -> String {
+        self.health("ready").1["parts"][part]["message"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// What a page of the admin server answers; `None` while it does not.
     fn ask(&self, page: &str) -> Option<(u16, String)> {
         let url = format!("http://{}/{page}", self.admin);

@@ -9,11 +9,6 @@ use crate::deployment::{Deployment, PARTITIONS, until};
 use crate::lock::Lock;
 use crate::proxy::Proxy;
 
-/// What is said of a part that is not well.
-fn told(deployment: &Deployment, part: &str) -> String {
-    deployment.health("ready").1["parts"][part]["message"].as_str().unwrap_or_default().to_owned()
-}
-
 #[test]
 fn a_broker_that_hangs_is_told_and_so_is_that_it_is_back() {
     let cluster = MockCluster::new(1).unwrap();
@@ -29,7 +24,7 @@ fn a_broker_that_hangs_is_told_and_so_is_that_it_is_back() {
         until("it runs", || deployment.health("ready").0 == 200);
         cluster.broker_round_trip_time(-1, Duration::from_secs(3600)).unwrap();
         until("it is told", || deployment.health("ready").0 == 503);
-        let line = told(&deployment, "broker");
+        let line = deployment.told("broker");
         assert!(line.contains("no answer from") && line.contains(&servers), "{role}: {line}");
         assert_eq!(deployment.metrics()["headroom_part_up{part=\"broker\"}"], 0.0);
         assert_eq!(deployment.health("live").0, 200, "another start would not help");
@@ -49,7 +44,7 @@ fn a_database_that_hangs_is_told_and_so_is_that_it_is_back() {
         until("it runs", || deployment.health("ready").0 == 200);
         proxy.hang(true);
         until("it is told", || deployment.health("ready").0 == 503);
-        let line = told(&deployment, "store");
+        let line = deployment.told("store");
         assert!(line.contains(&proxy.address) || line.contains(proxy.address.split_once(':').unwrap().1), "{line}");
         assert_eq!(deployment.metrics()["headroom_part_up{part=\"store\"}"], 0.0);
         assert_eq!(deployment.health("live").0, 200, "another start would not help");
@@ -69,7 +64,7 @@ fn a_partition_that_hangs_though_the_store_answers_is_not_live() {
     let lock = Lock::take(&deployment, partition);
     deployment.call("call", 1);
     until("it is told", || deployment.health("live").0 == 503);
-    let line = told(&deployment, "partitions");
+    let line = deployment.told("partitions");
     assert!(line.contains(&format!("partition {partition} has not moved for")), "{line}");
     assert_eq!(deployment.health("ready").1["parts"]["store"]["status"], "ok");
     lock.let_go();
@@ -80,7 +75,7 @@ fn a_partition_that_hangs_though_the_store_answers_is_not_live() {
     let lock = Lock::take(&deployment, partition);
     let _running = deployment.run();
     let why = format!("partition {partition} cannot be taken: store: ");
-    until("that it cannot be taken is told", || told(&deployment, "partitions").contains(&why));
+    until("that it cannot be taken is told", || deployment.told("partitions").contains(&why));
     assert_eq!((deployment.health("ready").0, deployment.health("live").0), (503, 200));
     lock.let_go();
     until("it is taken", || deployment.health("ready").0 == 200);
@@ -97,7 +92,7 @@ fn a_replica_that_is_away_hides_no_partition_that_hangs() {
     let status = |part: &str| deployment.health("ready").1["parts"][part]["status"].clone();
     until("it runs", || status("partitions") == "ok");
     let line = "store: store.read_url: database \"none\" at 127.0.0.1:1 as nobody: Connection refused";
-    until("the replica is told", || told(&deployment, "replica").starts_with(line));
+    until("the replica is told", || deployment.told("replica").starts_with(line));
     assert_eq!((status("store"), deployment.metrics()["headroom_part_up{part=\"replica\"}"]), ("ok".into(), 0.0));
     let partition = Partitioner::Murmur2.partition_of(17, PARTITIONS);
     let lock = Lock::take(&deployment, partition);

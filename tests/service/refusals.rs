@@ -17,11 +17,6 @@ const PASSING: [(&str, &str); 5] = [
     ("58030", "could not read block: Input/output error"),
 ];
 
-/// What health says of the store.
-fn told(deployment: &Deployment, part: &str) -> String {
-    deployment.health("ready").1["parts"][part]["message"].as_str().unwrap_or_default().to_owned()
-}
-
 /// Has each write to a table refused.
 fn refuse(store: &str, table: &str, code: &str, words: &str) {
     let raise = format!(
@@ -46,7 +41,7 @@ fn refused_commits_are_tried_again_and_count_once() {
     for (done, (code, words)) in PASSING.iter().enumerate() {
         refuse(store, "ledger", code, words);
         deployment.call(&format!("call-{code}"), 60);
-        until("it is told", || told(&deployment, "store").contains(words));
+        until("it is told", || deployment.told("store").contains(words));
         assert_eq!(deployment.health("live").0, 200, "another start would not help");
         assert_eq!(on_postgres(store, "select count(*) from ledger"), Some(done as i64));
         accept(store, "ledger");
@@ -73,7 +68,7 @@ fn an_alert_whose_number_cannot_be_noted_is_published_once() {
     let (code, words) = PASSING[2];
     refuse(store, "relay_number", code, words);
     deployment.call("all of it", 600);
-    until("it is told", || told(&deployment, "relay").contains(words));
+    until("it is told", || deployment.told("relay").contains(words));
     accept(store, "relay_number");
     until("it is well", || deployment.health("ready").0 == 200);
     let raised = on_postgres(store, "select sum(crossed)::int8 from totals").unwrap();
@@ -112,7 +107,7 @@ fn connections_that_run_out_are_waited_for() {
     let end_all = format!("select count(pg_terminate_backend(pid)) from pg_stat_activity where usename = '{role}'");
     on_postgres(&admin, &end_all);
     deployment.call("meanwhile", 60);
-    until("it is told", || told(&deployment, "store").contains("too many connections for role"));
+    until("it is told", || deployment.told("store").contains("too many connections for role"));
     assert_eq!(deployment.health("live").0, 200, "another start would not help");
     on_postgres(&admin, &format!("alter role {role} connection limit -1"));
     until("it counts", || deployment.outcomes("counted") == 1.0);
