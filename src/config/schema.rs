@@ -105,7 +105,7 @@ pub struct Http {
     pub head_bytes: Whole<8192, 2_097_152>,
     /// How long a client may take to send them, and from one request to the next.
     pub head_time: Span,
-    /// How long a client may take to take in what was written for it.
+    /// How long a client may be waited for to take in each 256 KiB of what was written for it.
     pub write_time: Span,
     /// How long an answer may take.
     pub answer_time: Span,

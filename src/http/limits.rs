@@ -11,7 +11,7 @@ pub struct Limits {
     pub head_bytes: usize,
     /// To send the head of a request, and from one request to the next.
     pub head_time: Duration,
-    /// To take in what was written for it.
+    /// To take in what was written for it: so long is waited for each 256 KiB.
     pub write_time: Duration,
     /// For an answer, all in all.
     pub answer_time: Duration,

@@ -11,6 +11,8 @@ mod keys;
 mod keyset;
 mod limits;
 mod openapi;
+mod pace;
+mod patterns;
 mod query;
 mod rows;
 mod server;

@@ -11,9 +11,9 @@ use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
-use tokio_io_timeout::TimeoutStream;
 
 use super::Limits;
+use super::pace::Paced;
 
 /// How long to wait after a connection could not be accepted.
 const BREATH: Duration = Duration::from_millis(50);
@@ -81,14 +81,13 @@ async fn stopped(stop: &mut watch::Receiver<bool>) {
 async fn connection(stream: TcpStream, router: Router, mut stop: watch::Receiver<bool>, limits: Limits) {
     // An answer is written at once; waiting for more of it only costs time.
     let _ = stream.set_nodelay(true);
-    let mut stream = TimeoutStream::new(stream);
-    stream.set_write_timeout(Some(limits.write_time));
+    let stream = Paced::new(stream, limits.write_time);
     let serving = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.head_time)
         // What is only somewhat too large is refused in words; beyond that no more is read.
         .max_buf_size(2 * limits.head_bytes)
-        .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
     let mut serving = std::pin::pin!(serving);
     tokio::select! {
         // What a client does wrong to its own connection is no news.

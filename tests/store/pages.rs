@@ -45,16 +45,7 @@ async fn rows_come_from_all_partitions(scene: Scene) {
         let mut first = commit(partition, epoch, 0, 1..1);
         first.bill_runs = vec![bill_run(RunStatus::Open)];
         for customer in customers_of(partition).take(3) {
-            let row = StandingRow {
-                upi: 100 - customer,
-                from: Instant::MIN,
-                until: Instant::MAX,
-                after: None,
-                site: Some(customer * 10),
-                product: None,
-                cycle: 3,
-                contract_owner: None,
-            };
+            let row = StandingRow { upi: 100 - customer, site: Some(customer * 10), ..standing() };
             first.standing.push(OfCustomer { customer, row });
             must.push((customer, row.upi));
         }
@@ -74,34 +65,128 @@ async fn rows_come_from_all_partitions(scene: Scene) {
 async fn rows_of_many_runs_mingle(scene: Scene) {
     const RUNS: i64 = 1_100;
     let store = scene.ready().await;
+    // Every third run has nobody, every fifth one is not known to one partition.
+    let cycle = |run: i64| if run % 3 == 0 { 4 } else { 3 };
+    let is_known = |partition: i32, run: i64| partition == 0 || run % 5 != 0;
+    let mut all = Vec::new();
+    for (partition, lines) in [(0, [13, 11, 12]), (1, [12, 10, 14])] {
+        let epoch = store.take(partition).await.unwrap().epoch;
+        let mut first = commit(partition, epoch, 0, 1..1);
+        let open = bill_run(RunStatus::Open);
+        let known = || (1..=RUNS).filter(|run| is_known(partition, *run));
+        first.bill_runs = known()
+            .map(|id| BillRunRow { run: BillRun { id, billing_cycle: cycle(id), ..open.run }, ..open })
+            .collect();
+        for (customer, upi) in customers_of(partition).zip(lines) {
+            first.standing.push(OfCustomer { customer, row: StandingRow { upi, ..standing() } });
+            all.extend(known().filter(|run| cycle(*run) == 3).map(|run| (run, upi, customer)));
+        }
+        store.commit(&first).await.unwrap();
+    }
+    let calendar = Calendar::new("UTC").unwrap();
+    let read = async |sort: &[(SortKey, bool)], skip: usize, counted| {
+        let (filters, limit, sort, skip) = (Filters::default(), 700, sort.to_vec(), i64::try_from(skip).unwrap());
+        let question =
+            Question { calendar: &calendar, filters, owners: None, sort, skip, limit, counted, nested: false };
+        let answer = store.read(&question).await.unwrap();
+        assert_eq!(answer.total, counted.then(|| i64::try_from(all.len()).unwrap()));
+        let rows: Vec<(i64, i64, i64)> = answer.rows.iter().map(|row| (row.bill_run, row.upi, row.customer)).collect();
+        (rows, answer.further)
+    };
+    let (run, line) = (SortKey::BillRunId, SortKey::UsageProductInventoryId);
+    for sort in [&[][..], &[(run, true)], &[(line, false), (run, true)], &[(line, true)], &[(run, true), (line, true)]]
+    {
+        let turned = |key| sort.contains(&(key, true));
+        let by_line = sort.first().is_some_and(|(key, _)| *key == line);
+        let mut must = all.clone();
+        must.sort_unstable_by_key(|(run, upi, customer)| {
+            let run_key = if turned(SortKey::BillRunId) { -run } else { *run };
+            let line_key = if turned(line) { -upi } else { *upi };
+            if by_line { (line_key, run_key, *customer) } else { (run_key, line_key, *customer) }
+        });
+        for (skip, counted) in [(0, false), (1, true), (1_700, false), (3_000, true), (all.len() - 700, false)] {
+            let further = skip + 700 < all.len();
+            let until = all.len().min(skip + 700);
+            assert_eq!(read(sort, skip, counted).await, (must[skip..until].to_vec(), further), "{sort:?} {skip}");
+        }
+        assert_eq!(read(sort, all.len() + 5, false).await, (Vec::new(), false), "{sort:?}");
+    }
+}
+
+/// A row that stands in every run of cycle 3.
+fn standing() -> StandingRow {
+    StandingRow {
+        upi: 0,
+        from: Instant::MIN,
+        until: Instant::MAX,
+        after: None,
+        site: None,
+        product: None,
+        cycle: 3,
+        contract_owner: None,
+    }
+}
+
+/// Rows of a plan are found whether they stand at the beginning of the order or far behind in it, and however many customers
+/// have it.
+async fn rows_of_a_plan_of_many(scene: Scene) {
+    const HOLDERS: usize = 1_500;
+    const OTHERS: i64 = 31_000;
+    let store = scene.ready().await;
     let epoch = store.take(0).await.unwrap().epoch;
     let mut first = commit(0, epoch, 0, 1..1);
-    let open = bill_run(RunStatus::Open);
-    first.bill_runs = (1..=RUNS).map(|id| BillRunRow { run: BillRun { id, ..open.run }, ..open }).collect();
-    for (customer, upi) in customers_of(0).zip([13, 11, 12]) {
-        let (from, until) = (Instant::MIN, Instant::MAX);
-        let row =
-            StandingRow { upi, from, until, after: None, site: None, product: None, cycle: 3, contract_owner: None };
-        first.standing.push(OfCustomer { customer, row });
+    let closed =
+        |id| BillRunRow { run: BillRun { id, ..bill_run(RunStatus::Closed).run }, ..bill_run(RunStatus::Closed) };
+    first.bill_runs = vec![bill_run(RunStatus::Open), closed(8)];
+    let mut customers = customers_of(0);
+    let stored = |customer, upi, parts| StoredRow {
+        bill_run: 8,
+        customer,
+        upi,
+        site: None,
+        contract_owner: None,
+        period_start: Date::from_days(20_000),
+        period_end: Date::from_days(20_030),
+        entries: "[]".to_owned(),
+        parts,
+    };
+    // So many lines without the plan between those with it and those with it.
+    let other = customers.next().unwrap();
+    for upi in 0..OTHERS {
+        first.standing.push(OfCustomer { customer: other, row: StandingRow { upi: 100 + upi, ..standing() } });
+        first.stored_rows.push(stored(other, 100 + upi, Vec::new()));
+    }
+    let mut must = Vec::new();
+    for (upi, customer) in (0..50).chain(100 + OTHERS..).zip(customers.take(HOLDERS)) {
+        first.standing.push(OfCustomer { customer, row: StandingRow { upi, ..standing() } });
+        let assignment = given(customer);
+        first.assignment_spans.push(assignment.drawable(&Calendar::new("UTC").unwrap()));
+        first.stored_rows.push(stored(customer, upi, vec![StoredPart { assignment: customer, plan: 1, component: 1 }]));
+        let row = AssignmentRow { key: assignment.key(), version: 1, assignment: Some(assignment) };
+        first.assignments.push(OfCustomer { customer, row });
+        must.push((7, upi, customer));
     }
     store.commit(&first).await.unwrap();
     let calendar = Calendar::new("UTC").unwrap();
-    let read = async |turned, skip| {
-        let sort = vec![(SortKey::UsageProductInventoryId, turned), (SortKey::BillRunId, true)];
-        let (filters, limit) = (Filters::default(), 700);
+    let read = async |run, turned, skip: usize, limit, counted| {
+        let filters = Filters { plans: Some(vec![1]), bill_runs: Some(vec![run]), ..Filters::default() };
+        let sort = vec![(SortKey::UsageProductInventoryId, turned)];
+        let skip = i64::try_from(skip).unwrap();
         let question =
-            Question { calendar: &calendar, filters, owners: None, sort, skip, limit, counted: true, nested: false };
+            Question { calendar: &calendar, filters, owners: None, sort, skip, limit, counted, nested: false };
         let answer = store.read(&question).await.unwrap();
-        assert_eq!(answer.total, Some(3 * RUNS));
-        answer.rows.iter().map(|row| (row.upi, row.bill_run)).collect::<Vec<_>>()
+        assert_eq!(answer.total, counted.then_some(1_500));
+        answer.rows.iter().map(|row| (7, row.upi, row.customer)).collect::<Vec<_>>()
     };
-    let mut all: Vec<(i64, i64)> =
-        [11, 12, 13].into_iter().flat_map(|upi| (1..=RUNS).rev().map(move |run| (upi, run))).collect();
-    for skip in [0, 1_000, 3_000, 3_300] {
-        assert_eq!(read(false, skip as i64).await, all[skip..all.len().min(skip + 700)]);
+    for turned in [false, true] {
+        for run in [7, 8] {
+            for (skip, limit, counted) in [(0, 20, false), (20, 20, true), (30, 30, false), (1_400, 200, false)] {
+                let until = must.len().min(skip + usize::try_from(limit).unwrap());
+                assert_eq!(read(run, turned, skip, limit, counted).await, must[skip..until], "{run} {turned} {skip}");
+            }
+        }
+        must.reverse();
     }
-    all.sort_by_key(|(upi, _)| -upi);
-    assert_eq!(read(true, 1_500).await, all[1_500..2_200]);
 }
 
 fn bill_run(status: RunStatus) -> BillRunRow {
@@ -162,39 +247,44 @@ async fn closed_runs_are_read_from_their_rows(scene: Scene) {
     assert_eq!(store.take(0).await.unwrap().stored_ahead, []);
 }
 
+/// A plan that a customer has.
+fn given(customer: i64) -> Assignment {
+    let component = Component {
+        id: 1,
+        by_value: false,
+        charging_type: ChargingType::Duration,
+        allowance: Quantity::from_millionths(1_000_000_000),
+        timebands: Vec::new(),
+        charge_groups: Vec::new(),
+        charge_group_categories: Vec::new(),
+        dial_strings: Vec::new(),
+    };
+    let plan = Plan {
+        id: 1,
+        product: None,
+        frequency: Frequency::Monthly(1),
+        rollover_periods: 0,
+        min_qualifying_quantity: None,
+        max_per_event_quantity: None,
+        components: vec![component],
+    };
+    Assignment {
+        id: customer,
+        level: Level::Customer,
+        scope: 0,
+        start_date: Date::from_days(19_000),
+        end_date: None,
+        plan,
+        thresholds: None,
+    }
+}
+
 /// What one commit makes of twenty customers: that so much is left in each one's bucket, and which lines stand.
 fn state(epoch: i64, number: i64) -> Commit {
     let calendar = Calendar::new("UTC").unwrap();
     let mut commit = commit(0, epoch, number, 1..1);
     for customer in customers_of(0).take(20) {
-        let component = Component {
-            id: 1,
-            by_value: false,
-            charging_type: ChargingType::Duration,
-            allowance: Quantity::from_millionths(1_000_000_000),
-            timebands: Vec::new(),
-            charge_groups: Vec::new(),
-            charge_group_categories: Vec::new(),
-            dial_strings: Vec::new(),
-        };
-        let plan = Plan {
-            id: 1,
-            product: None,
-            frequency: Frequency::Monthly(1),
-            rollover_periods: 0,
-            min_qualifying_quantity: None,
-            max_per_event_quantity: None,
-            components: vec![component],
-        };
-        let assignment = Assignment {
-            id: customer,
-            level: Level::Customer,
-            scope: 0,
-            start_date: Date::from_days(19_000),
-            end_date: None,
-            plan,
-            thresholds: None,
-        };
+        let assignment = given(customer);
         let (from, until) = assignment.drawable(&calendar).unwrap();
         let day = calendar.start_of(Date::from_days(20_000));
         let window = assignment.windows_open_at(&calendar, day).next().unwrap();
@@ -294,6 +384,7 @@ async fn a_page_is_one_moment(scene: Scene) {
 on_both!(
     rows_come_from_all_partitions,
     rows_of_many_runs_mingle,
+    rows_of_a_plan_of_many,
     closed_runs_are_read_from_their_rows,
     a_page_is_one_moment
 );

@@ -23,10 +23,12 @@ use crate::domain::{
     Level, Partitioner, Quantity, RunStatus,
 };
 use sources::{Group, Kind, Source, Sources};
-use sql::{Statements, Way, list, quads};
+use sql::{Statements, Way, list, tuples};
 
-/// The most customers by which rows are found rather than by their order.
+/// The most customers that are named to find rows by.
 const FEW: usize = 1_000;
+/// The most customers by which rows are found rather than by their order.
+const MOST: i64 = 10_000;
 /// The most rows that are read to learn which plans have a component.
 const MOST_NAMED: usize = 10 * FEW;
 
@@ -43,8 +45,25 @@ pub(super) trait Moment: Send {
     /// How it says what databases say in different words.
     fn dialect(&self) -> &'static Dialect;
 
-    /// The rows of a statement that gives so many numbers, and a text behind them if `text`.
-    async fn rows(&mut self, statement: String, numbers: usize, text: bool) -> Result<Vec<Cells>, StoreError>;
+    /// Hands over each row of a statement that gives so many numbers, and a text behind them if `text`, as it comes.
+    async fn each(
+        &mut self,
+        statement: String,
+        numbers: usize,
+        text: bool,
+        take: &mut (dyn FnMut(Cells) -> Result<(), StoreError> + Send),
+    ) -> Result<(), StoreError>;
+
+    /// All rows of such a statement, of one that gives few.
+    async fn rows(&mut self, statement: String, numbers: usize, text: bool) -> Result<Vec<Cells>, StoreError> {
+        let mut rows = Vec::new();
+        let mut take = |row| {
+            rows.push(row);
+            Ok(())
+        };
+        self.each(statement, numbers, text, &mut take).await?;
+        Ok(rows)
+    }
 }
 
 /// Answers a question.
@@ -243,6 +262,14 @@ async fn ways<M: Moment>(
         if let Some(few) = few(moment, &having).await? {
             return Ok((Way::Customers(few.clone()), Way::Customers(few)));
         }
+        let count = format!("SELECT CAST(count(*) AS bigint) FROM (SELECT 1 FROM {having} LIMIT {}) k", MOST + 1);
+        let rows = moment.rows(count, 1, false).await?;
+        let count = whole(rows.first().and_then(|row| row.numbers[0]))?;
+        if count <= MOST {
+            let named = format!("SELECT DISTINCT partition, customer_id FROM {having}");
+            let many = Way::ManyCustomers { named, count };
+            return Ok((many.clone(), many));
+        }
     }
     // Owners of stored rows are those of when they were stored.
     if let Some(ids) = &question.owners
@@ -313,7 +340,9 @@ async fn drop_other_cycles<M: Moment>(
     Ok(())
 }
 
-/// Reads the rows of the page, group by group, and counts what must be counted.
+/// Reads the rows of the page, and counts what must be counted. Groups are read in stretches, each of twice as many as the
+/// one before: where groups are full the first has the page already, and where they are nearly empty a thousand of them take
+/// ten statements.
 async fn fill<M: Moment>(
     moment: &mut M,
     statements: &Statements<'_>,
@@ -321,30 +350,30 @@ async fn fill<M: Moment>(
     question: &Question<'_>,
     answer: &mut Answer,
 ) -> Result<(), StoreError> {
-    let (mut skip, mut total) = (question.skip, 0);
+    let (first, mut skip) = if question.counted {
+        let counts = counted(moment, statements, groups).await?;
+        answer.total = Some(counts.iter().sum());
+        begin(&counts, question.skip)
+    } else {
+        first_group(moment, statements, groups, question.skip).await?
+    };
     // One more than asked for, to tell whether there is a further one.
     let mut open = question.limit + 1;
-    for (at, group) in groups.iter().enumerate() {
-        if open == 0 && !question.counted {
+    for stretch in stretches(groups.get(first..).unwrap_or_default()) {
+        if open == 0 {
             break;
         }
-        let is_last = at + 1 == groups.len();
-        let count = if question.counted || (skip > 0 && !is_last) {
-            let rows = moment.rows(statements.count(group), 1, false).await?;
-            Some(rows.first().and_then(|row| row.numbers[0]).unwrap_or(0))
-        } else {
-            None
-        };
-        total += count.unwrap_or(0);
-        if let Some(count) = count.filter(|count| *count <= skip) {
-            skip -= count;
-            continue;
+        let mut rows = Vec::new();
+        if let Some(first) = statements.of_first(stretch, skip + open) {
+            rows = moment.rows(first.page(stretch, skip, open), 6, true).await?;
         }
-        if open == 0 {
-            continue;
+        // Fewer than asked for may be all that there are, or all among the first.
+        if i64::try_from(rows.len()) != Ok(open) {
+            rows = moment.rows(statements.page(stretch, skip, open), 6, true).await?;
         }
-        for row in moment.rows(statements.page(group, skip, open), 6, true).await? {
-            answer.rows.push(found(group, row)?);
+        let sources: Vec<&Source> = sources::places(stretch).map(|place| place.source).collect();
+        for row in rows {
+            answer.rows.push(found(&sources, row)?);
             open -= 1;
         }
         skip = 0;
@@ -353,48 +382,107 @@ async fn fill<M: Moment>(
     if answer.further {
         answer.rows.pop();
     }
-    answer.total = question.counted.then_some(total);
     Ok(())
 }
 
-fn found(group: &Group, row: Cells) -> Result<Found, StoreError> {
+/// One group, then two, then four, and so on.
+fn stretches(groups: &[Group]) -> impl Iterator<Item = &[Group]> {
+    let (mut rest, mut length) = (groups, 1);
+    std::iter::from_fn(move || {
+        let (stretch, behind) = rest.split_at(length.min(rest.len()));
+        (rest, length) = (behind, 2 * length);
+        (!stretch.is_empty()).then_some(stretch)
+    })
+}
+
+/// In which group a page begins, and behind how many of its rows.
+async fn first_group<M: Moment>(
+    moment: &mut M,
+    statements: &Statements<'_>,
+    groups: &[Group],
+    skip: i64,
+) -> Result<(usize, i64), StoreError> {
+    let mut counts = Vec::new();
+    // Behind the last one is nothing, however many rows it has.
+    for stretch in stretches(&groups[..groups.len().saturating_sub(1)]) {
+        if counts.iter().sum::<i64>() > skip {
+            break;
+        }
+        if skip > 0 {
+            counts.extend(counted(moment, statements, stretch).await?);
+        }
+    }
+    Ok(begin(&counts, skip))
+}
+
+/// In which of these groups, or behind them, a page begins, and behind how many of its rows.
+fn begin(counts: &[i64], skip: i64) -> (usize, i64) {
+    let mut skip = skip;
+    for (at, count) in counts.iter().enumerate() {
+        if skip < *count {
+            return (at, skip);
+        }
+        skip -= count;
+    }
+    (counts.len(), skip)
+}
+
+/// How many rows each of these groups has.
+async fn counted<M: Moment>(
+    moment: &mut M,
+    statements: &Statements<'_>,
+    groups: &[Group],
+) -> Result<Vec<i64>, StoreError> {
+    let mut counts = vec![0; groups.len()];
+    if groups.is_empty() {
+        return Ok(counts);
+    }
+    for row in moment.rows(statements.count(groups), 2, false).await? {
+        let at = usize::try_from(whole(row.numbers[0])?).ok();
+        *at.and_then(|at| counts.get_mut(at)).ok_or_else(broken)? = whole(row.numbers[1])?;
+    }
+    Ok(counts)
+}
+
+fn found(sources: &[&Source], row: Cells) -> Result<Found, StoreError> {
     let at = usize::try_from(whole(row.numbers[0])?).ok();
-    let source = at.and_then(|at| group.sources.get(at)).ok_or_else(broken)?;
-    let nested = match source.1.kind {
+    let source = *at.and_then(|at| sources.get(at)).ok_or_else(broken)?;
+    let nested = match source.kind {
         Kind::Live { span, .. } => Nested::Live { span, site: row.numbers[4], product: row.numbers[5] },
         Kind::Stored => Nested::Stored(row.text.ok_or_else(broken)?),
     };
     Ok(Found {
         partition: small(row.numbers[1])?,
-        bill_run: source.1.bill_run,
-        period: source.1.period,
+        bill_run: source.bill_run,
+        period: source.period,
         customer: whole(row.numbers[2])?,
         upi: whole(row.numbers[3])?,
         nested,
     })
 }
 
+/// Instants, half-open.
+type Span = (Instant, Instant);
+
 /// What covers the live rows: assignments to their lines, sites and customers, and the buckets of those that may be drawn
-/// from when the earliest of the runs' usage dates begins until the latest ends.
+/// from in the usage dates of the customer's runs.
 async fn accounts<M: Moment>(
     moment: &mut M,
     calendar: &Calendar,
     rows: &[Found],
 ) -> Result<Vec<Partitioned<AccountImage>>, StoreError> {
-    let mut images: BTreeMap<(i32, i64), AccountImage> = BTreeMap::new();
+    let mut images: BTreeMap<(i32, i64), (AccountImage, BTreeSet<Span>)> = BTreeMap::new();
     let mut covering = BTreeSet::new();
-    let (mut from, mut until) = (Instant::MAX, Instant::MIN);
     for row in rows {
         if let Nested::Live { span, site, .. } = row.nested {
-            let image = AccountImage { customer: row.customer, ..AccountImage::default() };
-            images.insert((row.partition, row.customer), image);
+            let image = || (AccountImage { customer: row.customer, ..AccountImage::default() }, BTreeSet::new());
+            images.entry((row.partition, row.customer)).or_insert_with(image).1.insert(span);
             let mut cover = |level: Level, scope: i64| {
-                covering.insert((row.partition, row.customer, i64::from(level.number()), scope));
+                covering.insert(list([i64::from(row.partition), row.customer, i64::from(level.number()), scope]));
             };
             cover(Level::Customer, 0);
             cover(Level::Inventory, row.upi);
             site.into_iter().for_each(|site| cover(Level::Site, site));
-            (from, until) = (from.min(span.0), until.max(span.1));
         }
     }
     if images.is_empty() {
@@ -404,12 +492,12 @@ async fn accounts<M: Moment>(
         "SELECT CAST(a.partition AS bigint), a.customer_id, CAST(a.level AS bigint), a.assignment_id, a.version, a.fact \
          FROM (VALUES {}) c JOIN assignment a ON a.partition = c.column1 AND a.customer_id = c.column2 \
          AND a.level = c.column3 AND a.scope = c.column4 WHERE a.fact IS NOT NULL",
-        quads(covering)
+        tuples(&covering)
     );
-    let mut keys = BTreeSet::new();
-    let mut oldest = from;
-    for row in moment.rows(statement, 5, true).await? {
-        let Some(image) = images.get_mut(&(small(row.numbers[0])?, whole(row.numbers[1])?)) else { continue };
+    let mut asked = Vec::new();
+    let mut take = |row: Cells| {
+        let of = (small(row.numbers[0])?, whole(row.numbers[1])?);
+        let Some((image, spans)) = images.get_mut(&of) else { return Ok(()) };
         let key = AssignmentKey {
             level: numbered(&Level::ALL, row.numbers[2], "assignment.level")?,
             id: whole(row.numbers[3])?,
@@ -417,11 +505,15 @@ async fn accounts<M: Moment>(
         let fact = row.text.ok_or_else(broken)?;
         let assignment: Assignment =
             serde_json::from_str(&fact).map_err(|error| StoreError::Failed(format!("assignment.fact: {error}")))?;
-        oldest = assignment.windows_open_at(calendar, from).map(|window| window.start).fold(oldest, Instant::min);
-        keys.insert((small(row.numbers[0])?, image.customer, i64::from(key.level.number()), key.id));
+        for (from, until) in drawable_in(&assignment, calendar, spans) {
+            let (partition, level) = (i64::from(of.0), i64::from(key.level.number()));
+            asked.push(list([partition, of.1, level, key.id, from.micros(), until.micros()]));
+        }
         image.assignments.push(AssignmentRow { key, version: whole(row.numbers[4])?, assignment: Some(assignment) });
-    }
-    if keys.is_empty() {
+        Ok(())
+    };
+    moment.each(statement, 5, true, &mut take).await?;
+    if asked.is_empty() {
         return Ok(into_list(images));
     }
     let Dialect { micros, instant, .. } = moment.dialect();
@@ -430,14 +522,15 @@ async fn accounts<M: Moment>(
          b.assignment_id, b.component_id, {}, CAST(b.charging_type AS bigint), CAST(CAST(b.by_value AS int) AS bigint), \
          b.allowance, b.remaining FROM (VALUES {}) c JOIN bucket b ON b.partition = c.column1 \
          AND b.customer_id = c.column2 AND b.level = c.column3 AND b.assignment_id = c.column4 \
-         WHERE b.window_start >= {} AND b.window_start < {}",
+         AND b.window_start >= {} AND b.window_start < {}",
         micros("b.window_start"),
-        quads(keys),
-        instant(oldest.micros()),
-        instant(until.micros())
+        tuples(&asked),
+        instant("c.column5"),
+        instant("c.column6")
     );
-    for row in moment.rows(statement, 11, false).await? {
-        let Some(image) = images.get_mut(&(small(row.numbers[0])?, whole(row.numbers[1])?)) else { continue };
+    let mut take = |row: Cells| {
+        let of = (small(row.numbers[0])?, whole(row.numbers[1])?);
+        let Some((image, _)) = images.get_mut(&of) else { return Ok(()) };
         image.buckets.push(BucketRow {
             slot: small(row.numbers[2])?,
             assignment: AssignmentKey {
@@ -452,12 +545,35 @@ async fn accounts<M: Moment>(
             remaining: Quantity::from_millionths(whole(row.numbers[10])?),
             mark: None,
         });
-    }
+        Ok(())
+    };
+    moment.each(statement, 11, false, &mut take).await?;
     Ok(into_list(images))
 }
 
-fn into_list(images: BTreeMap<(i32, i64), AccountImage>) -> Vec<Partitioned<AccountImage>> {
-    images.into_iter().map(|((partition, _), value)| Partitioned { partition, value }).collect()
+/// In which spans the windows of an assignment begin that may be drawn from in these, which are in order; none twice, or
+/// its bucket would come twice.
+fn drawable_in(assignment: &Assignment, calendar: &Calendar, spans: &BTreeSet<Span>) -> Vec<Span> {
+    let mut begin: Vec<Span> = spans
+        .iter()
+        .map(|(from, until)| {
+            let open = assignment.windows_open_at(calendar, *from).map(|window| window.start);
+            (open.fold(*from, Instant::min), *until)
+        })
+        .collect();
+    begin.sort_unstable();
+    begin.dedup_by(|next, last| {
+        let touches = next.0 <= last.1;
+        if touches {
+            last.1 = last.1.max(next.1);
+        }
+        touches
+    });
+    begin
+}
+
+fn into_list(images: BTreeMap<(i32, i64), (AccountImage, BTreeSet<Span>)>) -> Vec<Partitioned<AccountImage>> {
+    images.into_iter().map(|((partition, _), (value, _))| Partitioned { partition, value }).collect()
 }
 
 fn broken() -> StoreError {

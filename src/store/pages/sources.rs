@@ -60,6 +60,21 @@ pub(super) struct Group {
     pub(super) turned: bool,
 }
 
+/// A source, in which of some groups it is, and its rank there.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place<'a> {
+    pub(super) group: usize,
+    pub(super) rank: usize,
+    pub(super) source: &'a Source,
+}
+
+/// The sources of these groups.
+pub(super) fn places(groups: &[Group]) -> impl Iterator<Item = Place<'_>> {
+    groups.iter().enumerate().flat_map(|(group, sources)| {
+        sources.sources.iter().map(move |(rank, source)| Place { group, rank: *rank, source })
+    })
+}
+
 /// The groups in their order.
 pub(super) fn groups(sources: Vec<Source>, sort: &[(SortKey, bool)]) -> Vec<Group> {
     let is_line = |(key, _): &(SortKey, bool)| *key == SortKey::UsageProductInventoryId;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::Filters;
-use super::sources::{Group, Kind, Source};
+use super::sources::{self, Group, Kind, Source};
 use super::terms::{Shape, Terms};
 
 /// What the databases say in different words.
@@ -21,7 +21,7 @@ pub(in crate::store) struct Dialect {
     /// An instant as microseconds since 1970-01-01.
     pub(in crate::store) micros: fn(&str) -> String,
     /// Microseconds since 1970-01-01 as an instant.
-    pub(in crate::store) instant: fn(i64) -> String,
+    pub(in crate::store) instant: fn(&str) -> String,
     /// Whether a column of ids and a list have one in common.
     pub(in crate::store) any_of: fn(&str, &str) -> String,
     /// Whether one part of a statement can be made for each row of another.
@@ -35,6 +35,10 @@ pub(in crate::store) struct Dialect {
 pub(super) enum Way {
     /// By customers, each with its partition.
     Customers(Vec<(i32, i64)>),
+    /// By customers, each with its partition, too many to name: so many, of this statement.
+    ManyCustomers { named: String, count: i64 },
+    /// Of such customers among the first so many of the order, which may be turned.
+    First { named: String, rows: i64, turned: bool },
     /// By the sites of the filter.
     Sites,
     /// By the order in which they stand.
@@ -59,9 +63,9 @@ pub(super) fn list<T: ToString>(numbers: impl IntoIterator<Item = T>) -> String 
     texts.join(", ")
 }
 
-/// Fours of numbers as a list.
-pub(super) fn quads(fours: impl IntoIterator<Item = (i32, i64, i64, i64)>) -> String {
-    list(fours.into_iter().map(|(one, two, three, four)| format!("({one}, {two}, {three}, {four})")))
+/// Lists as a list of rows.
+pub(super) fn tuples<'a>(lists: impl IntoIterator<Item = &'a String>) -> String {
+    list(lists.into_iter().map(|list| format!("({list})")))
 }
 
 /// Pairs as a list.
@@ -69,8 +73,23 @@ fn pairs(pairs: impl IntoIterator<Item = (i32, i64)>) -> String {
     list(pairs.into_iter().map(|(one, other)| format!("({one}, {other})")))
 }
 
+/// How many rows of the order may be looked at for each of many customers before rows are looked for by these: that takes as
+/// long as half a dozen rows of one.
+const FIRST: i64 = 20;
+
 /// The most parts that SQLite takes one after the other.
 const MOST_PARTS: usize = 500;
+
+/// The first so many rows of the order, ...
+fn first_of_order(rows: i64, turned: bool) -> String {
+    let turned = if turned { " DESC" } else { "" };
+    format!(" ORDER BY s.usage_product_inventory_id{turned}, s.customer_id LIMIT {rows}")
+}
+
+/// ... and that one of them is of these customers. A condition that is no join, so that the order stays.
+fn of_these(customers: &str) -> String {
+    format!(" AND ((s.partition, s.customer_id) IN (SELECT partition, customer_id FROM {customers})) IS TRUE")
+}
 
 /// The rows of all branches.
 fn union(branches: Vec<String>) -> String {
@@ -83,23 +102,29 @@ fn union(branches: Vec<String>) -> String {
 }
 
 impl Statements<'_> {
-    /// How many rows a group has.
-    pub(super) fn count(&self, group: &Group) -> String {
-        format!("{}SELECT CAST(count(*) AS bigint) FROM ({}) k", self.customers(), union(self.branches(group, "")))
+    /// How many rows each of these groups has, if it has any: its place among them, and the number.
+    pub(super) fn count(&self, groups: &[Group]) -> String {
+        let (group, by) = if groups.len() == 1 { ("0", "") } else { ("k.in_group", " GROUP BY k.in_group") };
+        format!(
+            "{}SELECT CAST({group} AS bigint), CAST(count(*) AS bigint) FROM ({}) k{by}",
+            self.customers(),
+            union(self.branches(groups, ""))
+        )
     }
 
-    /// Rows of a group: the place of the source, partition, customer, line, site, product, and of a stored row what is
-    /// nested.
-    pub(super) fn page(&self, group: &Group, skip: i64, limit: i64) -> String {
-        let turned = if group.turned { " DESC" } else { "" };
+    /// Rows of groups: the place of the source among theirs, partition, customer, line, site, product, and of a stored row
+    /// what is nested.
+    pub(super) fn page(&self, groups: &[Group], skip: i64, limit: i64) -> String {
+        let turned = if groups.iter().any(|group| group.turned) { " DESC" } else { "" };
         // Within one source there is nothing to rank. Of several each comes in its order and no further than the page, so that
         // an index gives it.
-        let (rank, cut) = match group.sources.len() {
+        let (rank, cut) = match sources::places(groups).count() {
             1 => ("", String::new()),
             _ => (", k.rank", format!(" ORDER BY upi{turned}, customer_id LIMIT {}", skip.saturating_add(limit))),
         };
-        let order = format!("k.upi{turned}{rank}, k.customer_id");
-        let stored = group.sources.iter().any(|(_, source)| source.kind == Kind::Stored);
+        let group = if groups.len() == 1 { "" } else { "k.in_group, " };
+        let order = format!("{group}k.upi{turned}{rank}, k.customer_id");
+        let stored = sources::places(groups).any(|place| place.source.kind == Kind::Stored);
         let (entries, joined) = match stored {
             true => (
                 "r.entries",
@@ -114,8 +139,21 @@ impl Statements<'_> {
              LEFT JOIN standing_row s ON s.partition = k.partition AND s.customer_id = k.customer_id \
              AND s.usage_product_inventory_id = k.upi AND s.from_micros = k.from_micros{joined} ORDER BY {order}",
             self.customers(),
-            union(self.branches(group, &cut))
+            union(self.branches(groups, &cut))
         )
+    }
+
+    /// To look for a page that ends with this row at the beginning of the order, before it is looked for among many
+    /// customers: half as much work at most, and little where these have much of what there is. `None` where it cannot be
+    /// told that all rows of the page are there: of several sources, or where an owner's index is better than the order.
+    pub(super) fn of_first(&self, groups: &[Group], last: i64) -> Option<Statements<'_>> {
+        let mut places = sources::places(groups);
+        let (Some(place), None) = (places.next(), places.next()) else { return None };
+        let way = if place.source.kind == Kind::Stored { &self.ways.1 } else { &self.ways.0 };
+        let (Way::ManyCustomers { named, count }, None) = (way, self.owners) else { return None };
+        let (rows, turned) = (count.saturating_mul(FIRST), groups.iter().any(|group| group.turned));
+        let first = Way::First { named: named.clone(), rows, turned };
+        (last <= rows).then(|| Statements { ways: (first.clone(), first), ..*self })
     }
 
     /// The billing cycles in which anything that is asked for may stand now.
@@ -123,7 +161,7 @@ impl Statements<'_> {
         let mut text = format!(
             "{}SELECT DISTINCT s.billing_cycle_id FROM {} WHERE s.billing_cycle_id IN ({})",
             self.customers(),
-            self.live_base(),
+            self.live_base("s.billing_cycle_id"),
             list(cycles)
         );
         self.push_lines(&mut text);
@@ -137,6 +175,9 @@ impl Statements<'_> {
                 let customers = pairs(customers.iter().copied());
                 Some(format!("{name} (partition, customer_id) AS (VALUES {customers})"))
             }
+            Way::ManyCustomers { named, .. } | Way::First { named, .. } => {
+                Some(format!("{name} (partition, customer_id) AS ({named})"))
+            }
             _ => None,
         };
         let (live, stored) = &self.ways;
@@ -145,12 +186,11 @@ impl Statements<'_> {
         if lists.is_empty() { String::new() } else { format!("WITH {} ", lists.join(", ")) }
     }
 
-    /// The rows of a group's sources, of each as far as `cut` leaves them. A database that can takes all sources of a shape in
-    /// one branch: it plans branch by branch, and hundreds take it longer than their rows.
-    fn branches(&self, group: &Group, cut: &str) -> Vec<String> {
-        let sources =
-            || group.sources.iter().enumerate().map(|(at, (rank, source))| (Terms::of(at, *rank, source), source));
-        if !self.dialect.lateral || group.sources.len() == 1 {
+    /// The rows of these groups' sources, of each as far as `cut` leaves them. A database that can takes all sources of a shape
+    /// in one branch: it plans branch by branch, and hundreds take it longer than their rows.
+    fn branches(&self, groups: &[Group], cut: &str) -> Vec<String> {
+        let sources = || sources::places(groups).enumerate().map(|(at, place)| (Terms::of(at, &place), place.source));
+        if !self.dialect.lateral || sources().count() == 1 {
             let cut_off = |branch: String| match cut {
                 "" => branch,
                 cut => format!("SELECT * FROM ({branch}{cut}) b"),
@@ -171,18 +211,18 @@ impl Statements<'_> {
     }
 
     fn branch(&self, terms: &Terms, source: &Source) -> String {
-        let Terms { source: at, rank, run, cycle, from, until, done } = terms;
+        let Terms { source: at, group, rank, run, cycle, from, until, done } = terms;
         let from_micros = match source.kind {
             Kind::Live { .. } => "s.from_micros",
             Kind::Stored => "CAST(NULL AS bigint)",
         };
         let mut text = format!(
-            "SELECT {at} AS source, {rank} AS rank, CAST({run} AS bigint) AS bill_run_id, s.partition AS partition, \
+            "SELECT {at} AS source, {group} AS in_group, {rank} AS rank, CAST({run} AS bigint) AS bill_run_id, s.partition AS partition, \
              s.customer_id AS customer_id, s.usage_product_inventory_id AS upi, {from_micros} AS from_micros FROM ",
         );
         match source.kind {
             Kind::Live { storing, .. } => {
-                text.push_str(&self.live_base());
+                text.push_str(&self.live_base(cycle));
                 let _ = write!(
                     text,
                     " WHERE s.billing_cycle_id = {cycle} AND s.from_micros < {until} AND s.until_micros > {from} \
@@ -195,6 +235,9 @@ impl Statements<'_> {
                          WHERE h.partition = s.partition AND h.bill_run_id = {run} AND h.customer_id = s.customer_id)"
                     );
                 }
+                if let Way::First { .. } = self.ways.0 {
+                    text.push_str(&of_these("live_customer"));
+                }
                 if self.filters.prune() {
                     text.push_str(&self.covered(terms));
                 }
@@ -202,6 +245,9 @@ impl Statements<'_> {
             Kind::Stored => {
                 text.push_str(&self.stored_base(run));
                 let _ = write!(text, " WHERE s.bill_run_id = {run}");
+                if let Way::First { .. } = self.ways.1 {
+                    text.push_str(&of_these("stored_customer"));
+                }
                 self.push_parts(&mut text);
             }
         }
@@ -244,8 +290,8 @@ impl Statements<'_> {
         }
     }
 
-    /// Where live rows are looked for.
-    fn live_base(&self) -> String {
+    /// Where live rows of a cycle are looked for.
+    fn live_base(&self, cycle: &str) -> String {
         let fence = self.dialect.fence;
         match &self.ways.0 {
             Way::Order => "standing_row s".to_owned(),
@@ -253,7 +299,11 @@ impl Statements<'_> {
                 let sites = list(self.filters.sites.iter().flatten());
                 format!("(SELECT s.* FROM standing_row s WHERE s.site_id IN ({sites}){fence}) s")
             }
-            Way::Customers(_) => format!(
+            Way::First { rows, turned, .. } => {
+                let order = first_of_order(*rows, *turned);
+                format!("(SELECT s.* FROM standing_row s WHERE s.billing_cycle_id = {cycle}{order}) s")
+            }
+            Way::Customers(_) | Way::ManyCustomers { .. } => format!(
                 "(SELECT s.* FROM live_customer c JOIN standing_row s ON s.partition = c.partition \
                  AND s.customer_id = c.customer_id{fence}) s"
             ),
@@ -271,7 +321,11 @@ impl Statements<'_> {
                     "(SELECT s.* FROM stored_row s WHERE s.bill_run_id = {run} AND s.site_id IN ({sites}){fence}) s"
                 )
             }
-            Way::Customers(_) => format!(
+            Way::First { rows, turned, .. } => {
+                let order = first_of_order(*rows, *turned);
+                format!("(SELECT s.* FROM stored_row s WHERE s.bill_run_id = {run}{order}) s")
+            }
+            Way::Customers(_) | Way::ManyCustomers { .. } => format!(
                 "(SELECT s.* FROM stored_customer c JOIN stored_row s ON s.partition = c.partition \
                  AND s.bill_run_id = {run} AND s.customer_id = c.customer_id{fence}) s"
             ),
@@ -281,8 +335,13 @@ impl Statements<'_> {
     /// That an assignment which is asked for covers the row in this span.
     fn covered(&self, Terms { from, until, .. }: &Terms) -> String {
         let Filters { assignments, plans, components, .. } = self.filters;
+        // Asked row by row where few of the rows looked at come so far: then no planner reads all assignments beforehand.
+        let (begin, end) = match self.ways.0 {
+            Way::First { .. } => ("(", " LIMIT 1) IS NOT NULL"),
+            _ => ("EXISTS (", ")"),
+        };
         let mut text = format!(
-            " AND EXISTS (SELECT 1 FROM assignment a WHERE a.partition = s.partition AND a.customer_id = s.customer_id \
+            " AND {begin}SELECT 1 FROM assignment a WHERE a.partition = s.partition AND a.customer_id = s.customer_id \
              AND a.from_micros < {until} AND a.until_micros > {from} AND (a.usage_product_id IS NULL \
              OR s.usage_product_id IS NULL OR a.usage_product_id = s.usage_product_id) \
              AND (a.level = 2 OR a.level = 1 AND a.scope = s.site_id \
@@ -297,7 +356,7 @@ impl Statements<'_> {
         if let Some(ids) = components {
             let _ = write!(text, " AND {}", (self.dialect.any_of)("a.component_ids", &list(ids)));
         }
-        text.push(')');
+        text.push_str(end);
         text
     }
 }

@@ -1,6 +1,6 @@
 //! Sources as a statement says them: each by its own numbers, or all of a shape by the columns of a list.
 
-use super::sources::{Kind, Source};
+use super::sources::{Kind, Place, Source};
 
 /// Sources whose rows are found alike.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -23,6 +23,7 @@ impl Shape {
 /// What tells sources of a shape from one another, as a statement says it: numbers, or the columns of a list of them.
 pub(super) struct Terms {
     pub(super) source: String,
+    pub(super) group: String,
     pub(super) rank: String,
     pub(super) run: String,
     pub(super) cycle: String,
@@ -33,10 +34,10 @@ pub(super) struct Terms {
 
 impl Terms {
     /// The list's name and columns.
-    pub(super) const LIST: &str = "v(source, rank, run, cycle, from_micros, until_micros, done)";
+    pub(super) const LIST: &str = "v(source, in_group, rank, run, cycle, from_micros, until_micros, done)";
 
-    /// Of the source at this place among the group's.
-    pub(super) fn of(at: usize, rank: usize, source: &Source) -> Terms {
+    /// Of a source, which is the one at this place among all.
+    pub(super) fn of(at: usize, Place { group, rank, source }: &Place<'_>) -> Terms {
         let null = || "NULL".to_owned();
         let (cycle, from, until, done) = match source.kind {
             Kind::Live { cycle, span, storing } => (
@@ -47,8 +48,9 @@ impl Terms {
             ),
             Kind::Stored => (null(), null(), null(), null()),
         };
-        let (source, rank, run) = (at.to_string(), rank.to_string(), source.bill_run.to_string());
-        Terms { source, rank, run, cycle, from, until, done }
+        let run = source.bill_run.to_string();
+        let (source, group, rank) = (at.to_string(), group.to_string(), rank.to_string());
+        Terms { source, group, rank, run, cycle, from, until, done }
     }
 
     /// Of the list.
@@ -56,6 +58,7 @@ impl Terms {
         let column = |name: &str| format!("v.{name}");
         Terms {
             source: column("source"),
+            group: column("in_group"),
             rank: column("rank"),
             run: column("run"),
             cycle: column("cycle"),
@@ -67,7 +70,7 @@ impl Terms {
 
     /// As a row of the list.
     pub(super) fn into_row(self) -> String {
-        let Terms { source, rank, run, cycle, from, until, done } = self;
-        format!("({source}, {rank}, {run}, {cycle}, {from}, {until}, {done})")
+        let Terms { source, group, rank, run, cycle, from, until, done } = self;
+        format!("({source}, {group}, {rank}, {run}, {cycle}, {from}, {until}, {done})")
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnection, PgPool};
 use sqlx::{Connection as _, Error, Executor as _, Postgres, Row, Transaction};
@@ -80,18 +81,21 @@ impl pages::Moment for Moment<'_> {
         &DIALECT
     }
 
-    async fn rows(&mut self, statement: String, numbers: usize, text: bool) -> Result<Vec<Cells>, StoreError> {
-        let read = async {
-            // Each statement has its own numbers in it, so none is worth preparing.
-            let rows = (&mut *self.transaction).fetch_all(statement.as_str()).await?;
-            let cells = rows.iter().map(|row| {
-                Ok(Cells {
-                    numbers: (0..numbers).map(|at| row.try_get(at)).collect::<Result<_, Error>>()?,
-                    text: if text { row.try_get(numbers)? } else { None },
-                })
-            });
-            cells.collect::<Result<Vec<Cells>, Error>>()
-        };
-        read.await.map_err(|error| store_error(self.place, &error))
+    async fn each(
+        &mut self,
+        statement: String,
+        numbers: usize,
+        text: bool,
+        take: &mut (dyn FnMut(Cells) -> Result<(), StoreError> + Send),
+    ) -> Result<(), StoreError> {
+        let fault = |error: Error| store_error(self.place, &error);
+        // Each statement has its own numbers in it, so none is worth preparing.
+        let mut rows = (&mut *self.transaction).fetch(statement.as_str());
+        while let Some(row) = rows.try_next().await.map_err(fault)? {
+            let each = (0..numbers).map(|at| row.try_get(at)).collect::<Result<_, Error>>();
+            let text = if text { row.try_get(numbers) } else { Ok(None) };
+            take(Cells { numbers: each.map_err(fault)?, text: text.map_err(fault)? })?;
+        }
+        Ok(())
     }
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
+use futures_util::TryStreamExt as _;
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Error, Executor as _, Row, Sqlite, Transaction};
 
@@ -14,7 +15,7 @@ static DIALECT: Dialect = Dialect {
     fence: " LIMIT -1 OFFSET 0",
     days: str::to_owned,
     micros: str::to_owned,
-    instant: |micros| micros.to_string(),
+    instant: str::to_owned,
     any_of: |column, ids| format!("EXISTS (SELECT 1 FROM json_each({column}) n WHERE n.value IN ({ids}))"),
     lateral: false,
     parts: "(SELECT a.value AS assignment, p.value AS plan, c.value AS component FROM json_each(s.assignment_ids) a \
@@ -55,17 +56,20 @@ impl pages::Moment for Moment {
         &DIALECT
     }
 
-    async fn rows(&mut self, statement: String, numbers: usize, text: bool) -> Result<Vec<Cells>, StoreError> {
-        let read = async {
-            let rows = (&mut *self.transaction).fetch_all(statement.as_str()).await?;
-            let cells = rows.iter().map(|row| {
-                Ok(Cells {
-                    numbers: (0..numbers).map(|at| row.try_get(at)).collect::<Result<_, Error>>()?,
-                    text: if text { row.try_get(numbers)? } else { None },
-                })
-            });
-            cells.collect::<Result<Vec<Cells>, Error>>()
-        };
-        read.await.map_err(|error| store_error(&self.place, &error))
+    async fn each(
+        &mut self,
+        statement: String,
+        numbers: usize,
+        text: bool,
+        take: &mut (dyn FnMut(Cells) -> Result<(), StoreError> + Send),
+    ) -> Result<(), StoreError> {
+        let fault = |error: Error| store_error(&self.place, &error);
+        let mut rows = (&mut *self.transaction).fetch(statement.as_str());
+        while let Some(row) = rows.try_next().await.map_err(fault)? {
+            let each = (0..numbers).map(|at| row.try_get(at)).collect::<Result<_, Error>>();
+            let text = if text { row.try_get(numbers) } else { Ok(None) };
+            take(Cells { numbers: each.map_err(fault)?, text: text.map_err(fault)? })?;
+        }
+        Ok(())
     }
 }
