@@ -162,7 +162,7 @@ fn fault(kind: &ErrorKind) -> &'static str {
         ErrorKind::InvalidAudience => "token: is for another audience (aud)",
         ErrorKind::InvalidIssuer => "token: is of another issuer (iss)",
         ErrorKind::MissingRequiredClaim(_) => {
-            "token: lacks a claim that it must have: exp, or aud or iss where configured"
+            "token: lacks a claim that it must have, or has it in no form that can be: exp, or aud or iss where configured"
         }
         ErrorKind::Json(_) | ErrorKind::InvalidClaimFormat(_) => SHAPE,
         _ => "token: is no JSON Web Token",

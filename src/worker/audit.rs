@@ -1,5 +1,6 @@
-//! The audit beside the worker's way: at a low rate, and in no more than a tenth of the time, customer after customer of the
-//! partitions owned here, every balance is held against a plain fold of its usage. Drift is told and never mended: `headroom rebuild` does that when asked.
+//! The audit beside the worker's way: at a low rate, and in no more than a hundredth of the time, customer after customer of
+//! the partitions owned here, every balance is held against a plain fold of its usage. Drift is told and never mended:
+//! `headroom rebuild` does that when asked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use crate::telemetry::metrics as names;
 const SAY: Duration = Duration::from_secs(60);
 /// How long one customer, or a partition's totals, may take.
 const LONGEST: Duration = Duration::from_secs(3_600);
+/// How many times as long as an audit took the next one waits.
+const REST: u32 = 99;
 /// Customers looked for at once.
 const PAGE: usize = 500;
 
@@ -62,8 +65,9 @@ impl Audits {
                 warn!("the audit waits: {why}");
                 said = Some(Instant::now());
             }
-            // A customer with much usage takes longer than its turn, and so do the totals of a partition.
-            tokio::time::sleep(begun.elapsed() * 9).await;
+            // A customer with much usage takes longer than its turn, and so do the totals of a partition: what that takes of
+            // the machine is taken from usage that waits.
+            tokio::time::sleep(begun.elapsed() * REST).await;
         }
     }
 

@@ -130,15 +130,11 @@ fn standing() -> StandingRow {
 /// Rows of a plan are found whether they stand at the beginning of the order or far behind in it, and however many customers
 /// have it.
 async fn rows_of_a_plan_of_many(scene: Scene) {
-    const HOLDERS: usize = 1_500;
+    const HOLDERS: usize = 750;
     const OTHERS: i64 = 31_000;
     let store = scene.ready().await;
-    let epoch = store.take(0).await.unwrap().epoch;
-    let mut first = commit(0, epoch, 0, 1..1);
     let closed =
-        |id| BillRunRow { run: BillRun { id, ..bill_run(RunStatus::Closed).run }, ..bill_run(RunStatus::Closed) };
-    first.bill_runs = vec![bill_run(RunStatus::Open), closed(8)];
-    let mut customers = customers_of(0);
+        BillRunRow { run: BillRun { id: 8, ..bill_run(RunStatus::Closed).run }, ..bill_run(RunStatus::Closed) };
     let stored = |customer, upi, parts| StoredRow {
         bill_run: 8,
         customer,
@@ -150,42 +146,69 @@ async fn rows_of_a_plan_of_many(scene: Scene) {
         entries: "[]".to_owned(),
         parts,
     };
-    // So many lines without the plan between those with it and those with it.
-    let other = customers.next().unwrap();
-    for upi in 0..OTHERS {
-        first.standing.push(OfCustomer { customer: other, row: StandingRow { upi: 100 + upi, ..standing() } });
-        first.stored_rows.push(stored(other, 100 + upi, Vec::new()));
-    }
     let mut must = Vec::new();
-    for (upi, customer) in (0..50).chain(100 + OTHERS..).zip(customers.take(HOLDERS)) {
-        first.standing.push(OfCustomer { customer, row: StandingRow { upi, ..standing() } });
-        let assignment = given(customer);
-        first.assignment_spans.push(assignment.drawable(&Calendar::new("UTC").unwrap()));
-        first.stored_rows.push(stored(customer, upi, vec![StoredPart { assignment: customer, plan: 1, component: 1 }]));
-        let row = AssignmentRow { key: assignment.key(), version: 1, assignment: Some(assignment) };
-        first.assignments.push(OfCustomer { customer, row });
-        must.push((7, upi, customer));
+    for partition in [0, 1] {
+        let epoch = store.take(partition).await.unwrap().epoch;
+        let mut first = commit(partition, epoch, 0, 1..1);
+        first.bill_runs = vec![bill_run(RunStatus::Open), closed];
+        let mut customers = customers_of(partition);
+        // So many lines without the plan between some with it and the rest of those.
+        let other = customers.next().unwrap();
+        for upi in (100..100 + OTHERS).filter(|_| partition == 0) {
+            first.standing.push(OfCustomer { customer: other, row: StandingRow { upi, ..standing() } });
+            first.stored_rows.push(stored(other, upi, Vec::new()));
+        }
+        for (upi, customer) in (0..50).chain(100 + OTHERS..).zip(customers.take(HOLDERS)) {
+            first.standing.push(OfCustomer { customer, row: StandingRow { upi, ..standing() } });
+            let assignment = given(customer);
+            first.assignment_spans.push(assignment.drawable(&Calendar::new("UTC").unwrap()));
+            let part = StoredPart { assignment: customer, plan: 1, component: 1 };
+            first.stored_rows.push(stored(customer, upi, vec![part]));
+            let row = AssignmentRow { key: assignment.key(), version: 1, assignment: Some(assignment) };
+            first.assignments.push(OfCustomer { customer, row });
+            must.push((upi, customer));
+        }
+        store.commit(&first).await.unwrap();
     }
-    store.commit(&first).await.unwrap();
     let calendar = Calendar::new("UTC").unwrap();
-    let read = async |run, turned, skip: usize, limit, counted| {
-        let filters = Filters { plans: Some(vec![1]), bill_runs: Some(vec![run]), ..Filters::default() };
+    let read = async |runs: &[i64], turned, skip: usize, limit, counted: Option<usize>| {
+        let filters = Filters { plans: Some(vec![1]), bill_runs: Some(runs.to_vec()), ..Filters::default() };
         let sort = vec![(SortKey::UsageProductInventoryId, turned)];
-        let skip = i64::try_from(skip).unwrap();
-        let question =
-            Question { calendar: &calendar, filters, owners: None, sort, skip, limit, counted, nested: false };
+        let (skip, is_counted) = (i64::try_from(skip).unwrap(), counted.is_some());
+        let question = Question {
+            calendar: &calendar,
+            filters,
+            owners: None,
+            sort,
+            skip,
+            limit,
+            counted: is_counted,
+            nested: false,
+        };
         let answer = store.read(&question).await.unwrap();
-        assert_eq!(answer.total, counted.then_some(1_500));
-        answer.rows.iter().map(|row| (7, row.upi, row.customer)).collect::<Vec<_>>()
+        assert_eq!(answer.total, counted.map(|count| i64::try_from(count).unwrap()));
+        answer.rows.iter().map(|row| (row.upi, row.customer)).collect::<Vec<_>>()
     };
     for turned in [false, true] {
-        for run in [7, 8] {
-            for (skip, limit, counted) in [(0, 20, false), (20, 20, true), (30, 30, false), (1_400, 200, false)] {
-                let until = must.len().min(skip + usize::try_from(limit).unwrap());
-                assert_eq!(read(run, turned, skip, limit, counted).await, must[skip..until], "{run} {turned} {skip}");
+        must.sort_unstable_by_key(|(upi, customer)| (if turned { -upi } else { *upi }, *customer));
+        for (skip, limit) in [(0, 20), (20, 20), (90, 30), (1_400, 200)] {
+            let until = must.len().min(skip + usize::try_from(limit).unwrap());
+            for counted in [None, Some(must.len())] {
+                assert_eq!(read(&[7], turned, skip, limit, counted).await, must[skip..until], "{turned} {skip}");
+                assert_eq!(
+                    read(&[8], turned, skip, limit, counted).await,
+                    must[skip..until],
+                    "{turned} {skip}, stored"
+                );
             }
         }
-        must.reverse();
+        // Each line's rows of both runs, by run and then by customer.
+        let mut both = Vec::new();
+        for of_line in must.chunk_by(|one, other| one.0 == other.0) {
+            both.extend_from_slice(of_line);
+            both.extend_from_slice(of_line);
+        }
+        assert_eq!(read(&[7, 8], turned, 150, 100, Some(both.len())).await, both[150..250], "{turned}, both runs");
     }
 }
 

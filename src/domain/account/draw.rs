@@ -45,16 +45,26 @@ impl Account {
         }
         for draw in draws {
             let Some(place) = self.slot(draw.slot) else { continue };
+            self.touch(place).note(usage.position, cause);
             let bucket = &mut self.buckets[place];
-            touch(bucket, place, &mut self.touched);
             let remaining = bucket.row.remaining.millionths().saturating_add(draw.amount.millionths());
             bucket.row.remaining = Quantity::from_millionths(remaining);
             if bucket.row.remaining == bucket.row.allowance {
                 bucket.row.mark = None;
             }
-            note_cause(bucket, usage.position, cause);
         }
         true
+    }
+
+    /// Remembers what a bucket was before the batch at hand.
+    pub(super) fn touch(&mut self, place: usize) -> &mut Touched {
+        let bucket = &mut self.buckets[place];
+        let at = *bucket.touched.get_or_insert_with(|| {
+            let at = u32::try_from(self.touched.len()).expect("an account has fewer buckets");
+            self.touched.push(Touched { place, before: bucket.row, cause: None });
+            at
+        });
+        &mut self.touched[at as usize]
     }
 
     /// The place of the bucket with this slot. Slots are given in rising order, and buckets keep theirs.
@@ -80,13 +90,13 @@ impl Account {
         for take in &waterfall.takes {
             let candidate = &waterfall.candidates[take.candidate];
             let place = candidate.bucket.unwrap_or_else(|| self.give_slot(candidate));
+            let touched = self.touch(place);
+            if let Some(cause) = cause {
+                touched.note(usage.position, cause);
+            }
             let bucket = &mut self.buckets[place];
-            touch(bucket, place, &mut self.touched);
             bucket.row.remaining = bucket.row.remaining.less(take.amount);
             bucket.row.mark = bucket.row.mark.max(Some(usage.position));
-            if let Some(cause) = cause {
-                note_cause(bucket, usage.position, cause);
-            }
             draws.push(Draw { slot: bucket.row.slot, amount: take.amount });
         }
         true
@@ -190,16 +200,9 @@ impl Buckets<'_> {
     }
 }
 
-/// Remembers what a bucket was before the batch at hand.
-pub(super) fn touch(bucket: &mut Bucket, place: usize, touched: &mut Vec<usize>) {
-    if bucket.touched.is_none() {
-        bucket.touched = Some(Box::new(Touched { before: bucket.row, cause: None }));
-        touched.push(place);
+impl Touched {
+    /// Notes the last event whose own draws on the bucket changed.
+    pub(super) fn note(&mut self, position: Position, cause: u32) {
+        self.cause = self.cause.max(Some((position, cause)));
     }
-}
-
-/// Remembers the last event whose own draws on a bucket, which is touched, changed.
-pub(super) fn note_cause(bucket: &mut Bucket, position: Position, cause: u32) {
-    let touched = bucket.touched.as_mut().expect("a bucket is touched before its draws change");
-    touched.cause = touched.cause.max(Some((position, cause)));
 }

@@ -1,6 +1,6 @@
 //! The end of a batch: what a store must write of an account, and the alerts it raised (`domain.md section 7`).
 
-use super::{Account, AssignmentState, Bucket};
+use super::{Account, AssignmentState, Bucket, Touched};
 use crate::domain::alert::Alert;
 use crate::domain::calendar::Calendar;
 use crate::domain::facts::Assignment;
@@ -63,9 +63,10 @@ impl Account {
             changes.customers.push(CustomerRow { customer, fact: self.fact, next_slot: self.next_slot });
         }
         self.lines.finish(customer, changes);
-        self.touched.sort_unstable();
-        for place in std::mem::take(&mut self.touched) {
-            self.finish_bucket(place, configured, changes);
+        let mut touched = std::mem::take(&mut self.touched);
+        touched.sort_unstable_by_key(|touched| touched.place);
+        for touched in touched {
+            self.finish_bucket(touched, configured, changes);
         }
         for state in self.assignments.iter_mut().filter(|state| state.before.is_some()) {
             state.before = None;
@@ -76,10 +77,10 @@ impl Account {
         }
     }
 
-    fn finish_bucket(&mut self, place: usize, configured: &[Threshold], changes: &mut Changes) {
-        let bucket = &mut self.buckets[place];
-        let Some(touched) = bucket.touched.take() else { return };
-        let (before, cause) = (touched.before, touched.cause.map(|(_, cause)| cause));
+    fn finish_bucket(&mut self, touched: Touched, configured: &[Threshold], changes: &mut Changes) {
+        let Touched { place, before, cause } = touched;
+        let (bucket, cause) = (&mut self.buckets[place], cause.map(|(_, cause)| cause));
+        bucket.touched = None;
         let row = bucket.row;
         if bucket.stored && bucket.window.is_some() && row == before {
             return;

@@ -45,8 +45,8 @@ pub struct Account {
     lines: Lines,
     /// Buckets that have a slot. Those that nothing ever drew from have none and are worth their allowance.
     buckets: Vec<Bucket>,
-    /// The buckets that the batch at hand touched, by their places.
-    touched: Vec<usize>,
+    /// The buckets that the batch at hand touched.
+    touched: Vec<Touched>,
     /// Whether there are buckets that no fact gives any more.
     gone: bool,
     pending_reversals: FxHashSet<Position>,
@@ -55,6 +55,8 @@ pub struct Account {
     unindexed: bool,
     /// The first day from which on the batch at hand changed what draws what.
     unsettled: Option<Date>,
+    /// About how many bytes the plans' components take in memory.
+    components_size: usize,
 }
 
 /// An assignment, what the batch at hand made of it, and where its buckets are.
@@ -65,6 +67,14 @@ struct AssignmentState {
     before: Option<Box<Before>>,
     /// The buckets of each component of the plan, in the plan's order.
     components: Vec<ComponentState>,
+}
+
+impl AssignmentState {
+    /// About how many bytes its plan's components take in memory.
+    fn components_size(&self) -> usize {
+        let lists: usize = self.row.assignment.iter().flat_map(|of| &of.plan.components).map(Component::size).sum();
+        lists + self.components.len() * (size_of::<ComponentState>() + ALLOCATION)
+    }
 }
 
 /// What held of an assignment before a batch.
@@ -97,13 +107,15 @@ struct Bucket {
     window: Option<Window>,
     /// Whether a store has a row of it.
     stored: bool,
-    /// Once the batch at hand touched it.
-    touched: Option<Box<Touched>>,
+    /// Once the batch at hand touched it: its place among those.
+    touched: Option<u32>,
 }
 
 /// What a batch that touched a bucket must know at its end.
 #[derive(Debug)]
 struct Touched {
+    /// The bucket's place.
+    place: usize,
     /// The bucket before the batch.
     before: BucketRow,
     /// The last event of the batch whose own draws on it changed, with the caller's number for it.
@@ -113,11 +125,6 @@ struct Touched {
 impl Bucket {
     fn new(row: BucketRow, window: Option<Window>, stored: bool) -> Bucket {
         Bucket { row, window, stored, touched: None }
-    }
-
-    /// What it was before the batch at hand, once that touched it.
-    fn before(&self) -> Option<BucketRow> {
-        self.touched.as_ref().map(|touched| touched.before)
     }
 }
 
@@ -144,6 +151,7 @@ impl Account {
             latest_usage: None,
             unindexed: false,
             unsettled: None,
+            components_size: 0,
         }
     }
 
@@ -240,15 +248,9 @@ impl Account {
     /// About how many bytes it takes in memory.
     pub fn size(&self) -> usize {
         const LISTS: usize = 4 * ALLOCATION;
-        let components = |state: &AssignmentState| {
-            let lists: usize =
-                state.row.assignment.iter().flat_map(|of| &of.plan.components).map(Component::size).sum();
-            lists + state.components.len() * (size_of::<ComponentState>() + ALLOCATION)
-        };
-        let assignments: usize = self.assignments.iter().map(components).sum();
         size_of::<Account>()
             + LISTS
-            + assignments
+            + self.components_size
             + self.assignments.capacity() * (size_of::<AssignmentState>() + size_of::<Covering>() + 2 * ALLOCATION)
             + self.lines.size()
             + self.buckets.capacity() * (size_of::<Bucket>() + size_of::<(Instant, usize)>())
@@ -268,6 +270,7 @@ impl Account {
                 self.coverage.push(Covering { level: assignment.level, scope: assignment.scope, assignment: place });
             }
         }
+        self.components_size = self.assignments.iter().map(AssignmentState::components_size).sum();
         self.coverage.sort_unstable();
         for (place, bucket) in self.buckets.iter_mut().enumerate() {
             let state = find_mut(&mut self.assignments, bucket.row.assignment);

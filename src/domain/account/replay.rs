@@ -7,11 +7,10 @@
 
 use rustc_hash::FxHashMap;
 
-use super::draw::{note_cause, touch};
-use super::{Account, Bucket};
+use super::{Account, Bucket, Touched};
 use crate::domain::calendar::Calendar;
 use crate::domain::facts::{Component, Position, Usage};
-use crate::domain::image::Draw;
+use crate::domain::image::{BucketRow, Draw};
 use crate::domain::quantity::Quantity;
 use crate::domain::waterfall::{Order, Waterfall};
 
@@ -25,12 +24,12 @@ impl Account {
     pub fn begin_replay(&mut self, from: Position, drawn_since: &SlotSums, lines: &[i64]) {
         self.lines.begin_replay(from, lines);
         for place in 0..self.buckets.len() {
-            touch(&mut self.buckets[place], place, &mut self.touched);
+            let touched = self.touch(place);
+            touched.cause = None;
+            let before = touched.before;
             let component = self.component_of(&self.buckets[place]).map(|c| (c.by_value, c.charging_type, c.allowance));
             let bucket = &mut self.buckets[place];
-            let Some(touched) = &mut bucket.touched else { continue };
-            touched.cause = None;
-            let (before, Some((by_value, charging_type, allowance))) = (touched.before, component) else { continue };
+            let Some((by_value, charging_type, allowance)) = component else { continue };
             // What is drawn before the replay begins: nothing, where the bucket is another one now.
             let since = drawn_since.get(&before.slot).copied().unwrap_or(0);
             // Of a row that somebody damaged more may be left than its draws can tell; that is the audit's to say.
@@ -42,6 +41,11 @@ impl Account {
             bucket.row.remaining = allowance.less(drawn);
             bucket.row.mark = before.mark.filter(|_| !drawn.is_zero()).min(from.before());
         }
+    }
+
+    /// What a bucket was before the batch at hand, once that touched it.
+    fn before(&self, bucket: &Bucket) -> Option<BucketRow> {
+        bucket.touched.map(|at| self.touched[at as usize].before)
     }
 
     /// The component that a bucket is of, if there still is such a bucket.
@@ -84,7 +88,7 @@ impl Account {
     pub fn note_reversed(&mut self, position: Position, draws: &[Draw], cause: u32) {
         for draw in draws {
             if let Some(place) = self.slot(draw.slot) {
-                note_cause(&mut self.buckets[place], position, cause);
+                self.touch(place).note(position, cause);
             }
         }
     }
@@ -97,7 +101,7 @@ impl Account {
         let is_settled = |slot: i32, more: i64| {
             let Some(bucket) = self.slot(slot).map(|place| &self.buckets[place]) else { return false };
             let is_past = bucket.window.is_some_and(|window| window.expiry <= at.start);
-            let end = bucket.before().map(|before| before.remaining.millionths());
+            let end = self.before(bucket).map(|before| before.remaining.millionths());
             end.is_some_and(|end| is_past || (end > 0 && end.saturating_add(more) > 0))
         };
         more.iter().all(|(slot, more)| *more == 0 || is_settled(*slot, *more)) && self.lines.can_end_replay(at)
@@ -106,8 +110,11 @@ impl Account {
     /// Ends a replay at such a place: what comes later draws as before.
     pub fn end_replay(&mut self, at: Position, more: &SlotSums) {
         self.lines.end_replay(at);
-        for bucket in &mut self.buckets {
-            let (Some(before), Some(_)) = (bucket.before(), bucket.window) else { continue };
+        for Touched { place, before, .. } in &self.touched {
+            let bucket = &mut self.buckets[*place];
+            if bucket.window.is_none() {
+                continue;
+            }
             let more = more.get(&before.slot).copied().unwrap_or(0);
             let remaining = before.remaining.millionths().saturating_add(more).max(0);
             bucket.row.remaining = Quantity::from_millionths(remaining);

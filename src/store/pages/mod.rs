@@ -32,6 +32,9 @@ const MOST: i64 = 10_000;
 /// The most rows that are read to learn which plans have a component.
 const MOST_NAMED: usize = 10 * FEW;
 
+/// The most groups that one statement is about.
+const LONGEST_STRETCH: usize = 64;
+
 /// A row that a statement gives: numbers, and behind them a text if that is asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Cells {
@@ -340,9 +343,8 @@ async fn drop_other_cycles<M: Moment>(
     Ok(())
 }
 
-/// Reads the rows of the page, and counts what must be counted. Groups are read in stretches, each of twice as many as the
-/// one before: where groups are full the first has the page already, and where they are nearly empty a thousand of them take
-/// ten statements.
+/// Reads the rows of the page, and counts what must be counted: groups by the stretch, since where they are nearly empty each
+/// of a thousand would take two statements.
 async fn fill<M: Moment>(
     moment: &mut M,
     statements: &Statements<'_>,
@@ -351,7 +353,7 @@ async fn fill<M: Moment>(
     answer: &mut Answer,
 ) -> Result<(), StoreError> {
     let (first, mut skip) = if question.counted {
-        let counts = counted(moment, statements, groups).await?;
+        let counts = counted(moment, statements, groups, None).await?;
         answer.total = Some(counts.iter().sum());
         begin(&counts, question.skip)
     } else {
@@ -385,12 +387,13 @@ async fn fill<M: Moment>(
     Ok(())
 }
 
-/// One group, then two, then four, and so on.
+/// One group, then two, then four, and so on: where groups are full the first has the page already. Never more than some, so
+/// that full ones behind many empty ones are not all looked into for the rows of one page.
 fn stretches(groups: &[Group]) -> impl Iterator<Item = &[Group]> {
     let (mut rest, mut length) = (groups, 1);
     std::iter::from_fn(move || {
         let (stretch, behind) = rest.split_at(length.min(rest.len()));
-        (rest, length) = (behind, 2 * length);
+        (rest, length) = (behind, LONGEST_STRETCH.min(2 * length));
         (!stretch.is_empty()).then_some(stretch)
     })
 }
@@ -405,12 +408,12 @@ async fn first_group<M: Moment>(
     let mut counts = Vec::new();
     // Behind the last one is nothing, however many rows it has.
     for stretch in stretches(&groups[..groups.len().saturating_sub(1)]) {
-        if counts.iter().sum::<i64>() > skip {
+        let left = skip - counts.iter().sum::<i64>();
+        if left <= 0 {
             break;
         }
-        if skip > 0 {
-            counts.extend(counted(moment, statements, stretch).await?);
-        }
+        // That there are more than are left to skip says that the page begins there.
+        counts.extend(counted(moment, statements, stretch, Some(left)).await?);
     }
     Ok(begin(&counts, skip))
 }
@@ -427,17 +430,18 @@ fn begin(counts: &[i64], skip: i64) -> (usize, i64) {
     (counts.len(), skip)
 }
 
-/// How many rows each of these groups has.
+/// How many rows each of these groups has; where it has more than `most`, some number that is more, too.
 async fn counted<M: Moment>(
     moment: &mut M,
     statements: &Statements<'_>,
     groups: &[Group],
+    most: Option<i64>,
 ) -> Result<Vec<i64>, StoreError> {
     let mut counts = vec![0; groups.len()];
     if groups.is_empty() {
         return Ok(counts);
     }
-    for row in moment.rows(statements.count(groups), 2, false).await? {
+    for row in moment.rows(statements.count(groups, most), 2, false).await? {
         let at = usize::try_from(whole(row.numbers[0])?).ok();
         *at.and_then(|at| counts.get_mut(at)).ok_or_else(broken)? = whole(row.numbers[1])?;
     }
@@ -593,4 +597,70 @@ fn numbered<T: Copy>(all: &[T], number: Option<i64>, column: &str) -> Result<T, 
     let number = whole(number)?;
     let known = usize::try_from(number).ok().and_then(|at| all.get(at)).copied();
     known.ok_or_else(|| StoreError::Failed(format!("{column}: {number} is not known to this version")))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::{Component, Frequency, Plan};
+
+    fn assignment(frequency: Frequency, rollover_periods: u16, start: i32, days: Option<i32>) -> Assignment {
+        let component = Component {
+            id: 1,
+            by_value: false,
+            charging_type: ChargingType::Megabytes,
+            allowance: Quantity::ZERO,
+            timebands: Vec::new(),
+            charge_groups: Vec::new(),
+            charge_group_categories: Vec::new(),
+            dial_strings: Vec::new(),
+        };
+        let plan = Plan {
+            id: 1,
+            product: None,
+            frequency,
+            rollover_periods,
+            min_qualifying_quantity: None,
+            max_per_event_quantity: None,
+            components: vec![component],
+        };
+        let (start_date, end_date) = (Date::from_days(start), days.map(|days| Date::from_days(start + days)));
+        Assignment { id: 1, level: Level::Customer, scope: 0, start_date, end_date, plan, thresholds: None }
+    }
+
+    proptest! {
+        #[test]
+        fn the_buckets_of_all_spans_are_asked_for_once(
+            frequency in prop_oneof![Just(Frequency::Daily), Just(Frequency::Weekly(1)), Just(Frequency::Monthly(1))],
+            rollover in 0u16..4,
+            start in 19_900..20_300,
+            days in prop::option::of(0..400),
+            spans in prop::collection::btree_set((20_000..20_200, 1..60), 1..6),
+        ) {
+            let calendar = Calendar::new("Europe/Amsterdam").expect("a zone");
+            let assignment = assignment(frequency, rollover, start, days);
+            let day = |day: i32| calendar.start_of(Date::from_days(day));
+            let spans: BTreeSet<Span> = spans.into_iter().map(|(from, length)| (day(from), day(from + length))).collect();
+            let asked = drawable_in(&assignment, &calendar, &spans);
+            prop_assert!(asked.windows(2).all(|pair| pair[0].1 < pair[1].0), "apart and in order: {asked:?}");
+            for (from, until) in &spans {
+                for window in assignment.windows_between(&calendar, *from, *until) {
+                    let times = asked.iter().filter(|span| span.0 <= window.start && window.start < span.1).count();
+                    prop_assert_eq!(times, 1, "{:?} of {:?}", window, asked);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn stretches_are_all_groups_in_their_order() {
+        for count in [0, 1, 2, 3, 4, 7, 8, 127, 128, 1_000] {
+            let groups: Vec<Group> = (0..count).map(|_| Group { sources: Vec::new(), turned: false }).collect();
+            let lengths: Vec<usize> = stretches(&groups).map(<[Group]>::len).collect();
+            assert_eq!(lengths.iter().sum::<usize>(), count);
+            assert!(lengths.first().is_none_or(|length| *length == 1) && lengths.iter().all(|length| *length <= 64));
+        }
+    }
 }

@@ -102,13 +102,15 @@ fn union(branches: Vec<String>) -> String {
 }
 
 impl Statements<'_> {
-    /// How many rows each of these groups has, if it has any: its place among them, and the number.
-    pub(super) fn count(&self, groups: &[Group]) -> String {
+    /// How many rows each of these groups has, if it has any: its place among them, and the number. Of a source no more are
+    /// counted than one more than `most`.
+    pub(super) fn count(&self, groups: &[Group], most: Option<i64>) -> String {
         let (group, by) = if groups.len() == 1 { ("0", "") } else { ("k.in_group", " GROUP BY k.in_group") };
+        let cut = most.map_or_else(String::new, |most| format!(" LIMIT {}", most.saturating_add(1)));
         format!(
             "{}SELECT CAST({group} AS bigint), CAST(count(*) AS bigint) FROM ({}) k{by}",
             self.customers(),
-            union(self.branches(groups, ""))
+            union(self.branches(groups, &cut))
         )
     }
 
