@@ -39,7 +39,7 @@ impl<S> Paced<S> {
             }
             self.taken += written.as_ref().map_or(0, |bytes| *bytes);
             if self.taken >= PACE {
-                (self.taken, self.waited) = (0, Duration::ZERO);
+                (self.taken, self.waited) = (self.taken % PACE, Duration::ZERO);
             }
             return Poll::Ready(written);
         }

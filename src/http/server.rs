@@ -28,8 +28,8 @@ pub struct BindError {
     error: std::io::Error,
 }
 
-/// How much of an answer the system takes for a client that does not read it yet. By default that is megabytes: whole pages,
-/// and a client that is slow is not seen to be (`pace`).
+/// How much of an answer the system takes for a client that does not read it yet; Linux doubles it, for what it needs itself.
+/// By default that is megabytes: whole pages, and a client that is slow is not seen to be (`pace`).
 const SEND_BUFFER: u32 = 128 << 10;
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;

@@ -27,12 +27,13 @@ use sql::{Statements, Way, list, tuples};
 
 /// The most customers that are named to find rows by.
 const FEW: usize = 1_000;
-/// The most customers by which rows are found rather than by their order.
+/// The most customers by which rows are found rather than by their order, each counted for every plan that it had of those
+/// asked for.
 const MOST: i64 = 10_000;
 /// The most rows that are read to learn which plans have a component.
 const MOST_NAMED: usize = 10 * FEW;
 
-/// The most groups that one statement is about.
+/// The most groups that are looked into at once for the rows of a page.
 const LONGEST_STRETCH: usize = 64;
 
 /// A row that a statement gives: numbers, and behind them a text if that is asked for.
@@ -558,8 +559,10 @@ async fn accounts<M: Moment>(
 /// In which spans the windows of an assignment begin that may be drawn from in these, which are in order; none twice, or
 /// its bucket would come twice.
 fn drawable_in(assignment: &Assignment, calendar: &Calendar, spans: &BTreeSet<Span>) -> Vec<Span> {
+    let Some((first, last)) = assignment.drawable(calendar) else { return Vec::new() };
     let mut begin: Vec<Span> = spans
         .iter()
+        .filter(|(from, until)| *from < last && first < *until)
         .map(|(from, until)| {
             let open = assignment.windows_open_at(calendar, *from).map(|window| window.start);
             (open.fold(*from, Instant::min), *until)

@@ -35,7 +35,7 @@ pub(in crate::store) struct Dialect {
 pub(super) enum Way {
     /// By customers, each with its partition.
     Customers(Vec<(i32, i64)>),
-    /// By customers, each with its partition, too many to name: so many, of this statement.
+    /// By customers, each with its partition, too many to name: so many at most, of this statement.
     ManyCustomers { named: String, count: i64 },
     /// Of such customers among the first so many of the order, which may be turned.
     First { named: String, rows: i64, turned: bool },

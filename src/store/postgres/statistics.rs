@@ -5,7 +5,7 @@
 use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool};
 use sqlx::{Connection, Error};
 
-/// Tables of which no statement asks for anything but a key.
+/// Tables whose rows the worker and the query look up by their keys.
 const BY_KEY: [&str; 3] = ["ledger", "reversal", "bucket"];
 
 /// Analyzes the tables that are many times as large as when they were analyzed last, where that is allowed. On a connection
@@ -24,8 +24,8 @@ pub(super) async fn keep(pool: &PgPool, connect: &PgConnectOptions) -> Result<()
     }
     let mut connection = PgConnection::connect_with(connect).await?;
     for table in outgrown {
-        // Of tables whose rows are looked up by their keys alone how many there are is enough to know, and the largest of all
-        // are among them: 3,000 rows tell that, in place of 30,000.
+        // There how many rows there are is enough to know, and the largest tables are among them: 3,000 rows tell that, in
+        // place of 30,000.
         let sample = if BY_KEY.contains(&table.as_str()) { "10" } else { "DEFAULT" };
         sqlx::query(&format!("SET default_statistics_target = {sample}")).execute(&mut connection).await?;
         // Another worker may be at it.
