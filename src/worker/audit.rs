@@ -1,6 +1,7 @@
-//! The audit beside the worker's way: at a low rate, and in no more than a tenth of the time, or a hundredth while usage
-//! waits, customer after customer of the partitions owned here, every balance is held against a plain fold of its usage.
-//! Drift is told and never mended: `headroom rebuild` does that when asked.
+//! The audit beside the worker's way: at a low rate, and in no more than a tenth of the time, customer after customer of the
+//! partitions owned here, every balance is held against a plain fold of its usage. While usage waits the machine is the
+//! worker's, but for a customer now and then, so that a worker that is always busy is audited too. Drift is told and never
+//! mended: `headroom rebuild` does that when asked.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::{Duration, Instant};
 use metrics::{Counter, counter};
 use tracing::{error, warn};
 
-use super::intake::{Owned, lock};
+use super::intake::{Owned, Watched, lock};
 use super::partition::Context;
 use crate::audit;
 use crate::domain::Totals;
@@ -22,10 +23,12 @@ const SAY: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(3_600);
 /// How many times as long as an audit took the next one waits, ...
 const REST: u32 = 9;
-/// ... while usage waits, ...
-const REST_FROM_USAGE: u32 = 99;
-/// ... and at most.
+/// ... and at most; and for how long usage that waits comes first.
 const LONGEST_REST: Duration = Duration::from_secs(600);
+/// How many records of one partition wait where it does not keep up.
+const WAITING: usize = 1_000;
+/// A worker that has just begun does not know yet whether usage waits.
+const BEGIN: Duration = Duration::from_secs(10);
 /// Customers looked for at once.
 const PAGE: usize = 500;
 
@@ -50,13 +53,22 @@ impl Audits {
         if per_second == 0 {
             return;
         }
+        tokio::time::sleep(BEGIN).await;
+        let mut last = Instant::now();
         let mut pace = tokio::time::interval(Duration::from_secs(1) / per_second);
         pace.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut said: Option<Instant> = None;
         for turn in 0usize.. {
             pace.tick().await;
             let begun = Instant::now();
-            let partitions: Vec<i32> = lock(&self.owned).keys().copied().collect();
+            let (partitions, usage_waits) = {
+                let owned = lock(&self.owned);
+                let to_come = |one: &Watched| one.shared.usage_to_come(one.shared.committed().usage);
+                (owned.keys().copied().collect::<Vec<i32>>(), owned.values().any(|one| to_come(one) >= WAITING))
+            };
+            if usage_waits && last.elapsed() < LONGEST_REST {
+                continue;
+            }
             let Some(partition) = partitions.get(turn % partitions.len().max(1)) else { continue };
             // A connection that falls silent would keep it waiting for ever.
             let audited = tokio::time::timeout(LONGEST, self.next_of(*partition)).await;
@@ -71,9 +83,8 @@ impl Audits {
                 continue;
             }
             // A customer with much usage takes longer than its turn, and so do the totals of a partition.
-            let usage_waits = lock(&self.owned).values().any(|one| one.shared.in_hand() > 1);
-            let rest = begun.elapsed() * if usage_waits { REST_FROM_USAGE } else { REST };
-            tokio::time::sleep(rest.min(LONGEST_REST)).await;
+            last = Instant::now();
+            tokio::time::sleep((begun.elapsed() * REST).min(LONGEST_REST)).await;
         }
     }
 
