@@ -24,6 +24,8 @@ use crate::{probes, relay, worker};
 
 /// Ledger rows that a replay reads at once.
 const REPLAY_PAGE: usize = 5_000;
+/// How long before their latest usage accounts in memory reach back.
+const LOOK_BACK: Duration = Duration::from_secs(2 * 86_400);
 /// Customers whose rows of a closing bill run are stored at once.
 const STORING_CUSTOMERS: usize = 200;
 /// Held usage that is let in at once when a bill run is opened; each customer's is a replay.
@@ -327,6 +329,7 @@ pub fn worker_context(config: &Config, store: &Arc<dyn Store>, store_id: Uuid, s
         now,
         accounts_bytes: usize::try_from(config.worker.accounts_bytes.bytes()).unwrap_or(usize::MAX),
         cache_bytes: cache_bytes / usize::try_from(settled.partitions).unwrap_or(1).max(1),
+        look_back: LOOK_BACK,
         replay_page: REPLAY_PAGE,
         replay_pause: Duration::from_millis(u64::from(config.worker.replay_pause_ms.get())),
         behind_bytes: usize::try_from(config.worker.behind_bytes.bytes()).unwrap_or(usize::MAX),

@@ -102,6 +102,7 @@ impl Scene {
             now: || Instant::from_micros(MONTH),
             cache_bytes: 64 << 20,
             accounts_bytes: usize::MAX,
+            look_back: Duration::from_secs(2 * 86_400),
             replay_page: 5_000,
             replay_pause: Duration::from_secs(600),
             behind_bytes: 64 << 20,

@@ -23,6 +23,9 @@ pub struct AccountImage {
     pub lines: Vec<LineRow>,
     /// The buckets that something drew from, and some that nothing draws from any more.
     pub buckets: Vec<BucketRow>,
+    /// Where that is an instant, `buckets` may lack those that may not be drawn from at it or later; and no assignment
+    /// changes then. `None`: all are there.
+    pub since: Option<Instant>,
     /// Reversals whose event has not come.
     pub pending_reversals: Vec<Position>,
     /// The latest start time in the customer's ledger, held and reversed usage included.
@@ -33,6 +36,11 @@ impl AccountImage {
     /// The billing cycle known now; customers without one are in cycle 0 (`domain.md section 3`).
     pub fn billing_cycle(&self) -> i64 {
         self.fact.map_or(0, |(_, fact)| fact.billing_cycle)
+    }
+
+    /// Notes the last slot that buckets of it have, those included that are left out.
+    pub fn slots_are_given_up_to(&mut self, last: Option<i32>) {
+        self.next_slot = self.next_slot.max(last.map_or(0, |last| last.saturating_add(1)));
     }
 
     /// Who owns the contract, if that is known.

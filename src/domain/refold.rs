@@ -124,7 +124,7 @@ impl Refold {
 
     /// The customer's own row, if slots would be given again once the buckets are as the fold has them.
     pub fn customer(&self, stored: &AccountImage) -> Option<CustomerRow> {
-        let next_slot = self.account.image().next_slot;
+        let next_slot = self.account.next_slot();
         let row = CustomerRow { customer: stored.customer, fact: stored.fact, next_slot };
         let given = self.account.buckets().map(|row| row.slot.saturating_add(1)).max().unwrap_or(0);
         (next_slot > given.max(stored.next_slot)).then_some(row)

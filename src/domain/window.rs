@@ -82,6 +82,20 @@ impl Assignment {
         self.windows_between(calendar, instant, next)
     }
 
+    /// A bound that needs no calendar: a bucket whose window starts before it may not be drawn from at `since` or later. It
+    /// lies no more than a few days before the start of the first that may, or that of a month.
+    pub fn starts_from(&self, since: Instant) -> Instant {
+        const DAY: i64 = 86_400_000_000;
+        let longest = match self.plan.frequency {
+            Frequency::Daily => 1,
+            Frequency::Weekly(_) => 7,
+            Frequency::Monthly(_) => 31,
+        };
+        // Clocks that change make days longer, once even by a whole one.
+        let days = longest * (1 + i64::from(self.plan.rollover_periods)) + 2;
+        Instant::from_micros(since.micros().saturating_sub(days * DAY))
+    }
+
     /// The windows whose buckets may be drawn at some instant of `from..until`, earliest first.
     pub fn windows_between<'a>(
         &'a self,
@@ -104,6 +118,8 @@ impl Assignment {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::domain::{Level, Plan};
 
@@ -180,5 +196,28 @@ mod tests {
         let daily = assignment(Frequency::Daily, 0, "2026-03-01", None);
         let spring = daily.window(&calendar, date("2026-03-29").days()).expect("a window");
         assert_eq!(spring.expiry.micros() - spring.start.micros(), 23 * 3_600_000_000);
+    }
+
+    proptest! {
+        #[test]
+        fn what_may_be_drawn_from_starts_after_the_bound(
+            zone in prop_oneof![Just("UTC"), Just("America/Havana"), Just("Pacific/Apia"), Just("Pacific/Kwajalein")],
+            frequency in prop_oneof![Just(Frequency::Daily), Just(Frequency::Weekly(3)), Just(Frequency::Monthly(28))],
+            rollover in prop_oneof![0u16..3, Just(u16::MAX)],
+            // Kwajalein left out a day in 1993, and Apia one at the end of 2011.
+            start in prop_oneof![8_500..8_700, 15_200..15_400, 20_000..20_400i32],
+            days in prop::option::of(0..400),
+            hours in 0..9_000i64,
+        ) {
+            let calendar = Calendar::new(zone).expect("a zone");
+            let start_date = Date::from_days(start);
+            let end_date = days.map(|days| start_date.plus(days));
+            let assignment = Assignment { start_date, end_date, ..assignment(frequency, rollover, "2025-01-01", None) };
+            let since = Instant::from_micros(calendar.start_of(start_date).micros() + hours * 3_600_000_000);
+            let bound = assignment.starts_from(since);
+            for window in assignment.windows_between(&calendar, since, Instant::from_micros(since.micros() + 86_400_000_000)) {
+                prop_assert!(window.start >= bound, "{window:?} of {bound:?}");
+            }
+        }
     }
 }

@@ -25,7 +25,7 @@ pub use pages::{Answer, Filters, Found, Nested, Question, SortKey};
 pub use rows::{
     AcceptedGap, AlertRow, AlertsOffset, AppliedUpTo, Behind, Commit, DeadLetterRow, Deployment, Gaps, LedgerKey,
     LedgerRow, NewUsage, OfCustomer, Offsets, OutboxPart, Partitioned, Progress, Published, RelayState, RepairRequest,
-    Repaired, ReversalRow, RunFactRow, Settled, StoredAhead, Taken, Unfinished, UsageChange,
+    Repaired, ReversalRow, RunFactRow, Settled, StoredAhead, Taken, Unfinished, UsageChange, Wanted,
 };
 pub use snapshot::Snapshot;
 
@@ -133,7 +133,7 @@ pub trait Store: Send + Sync + 'static {
     async fn accept_gap(&self, accepted: &AcceptedGap) -> Result<bool, StoreError>;
 
     /// The accounts of these customers of a partition; one for each that is known, in any order.
-    async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError>;
+    async fn accounts(&self, partition: i32, wanted: &[Wanted]) -> Result<Vec<AccountImage>, StoreError>;
 
     /// The ledger rows that are there under these keys, in any order.
     async fn known_usage(&self, partition: i32, keys: &[LedgerKey]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError>;

@@ -200,6 +200,23 @@ pub struct Partitioned<T> {
     pub value: T,
 }
 
+/// An account that a worker asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Wanted {
+    /// Whose.
+    pub customer: i64,
+    /// Buckets that may not be drawn from at this instant or later may be left out, and rows of buckets that no fact gives;
+    /// `None`: none may be.
+    pub since: Option<Instant>,
+}
+
+impl Wanted {
+    /// All of an account.
+    pub fn whole(customer: i64) -> Wanted {
+        Wanted { customer, since: None }
+    }
+}
+
 /// How usage is known within its partition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LedgerKey {

@@ -7,8 +7,9 @@
 use std::hash::BuildHasher as _;
 use std::ops::Range;
 
-use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
+use rustc_hash::{FxBuildHasher, FxHashMap};
 
+use super::portion::Portion;
 use crate::domain::{ChargingType, EventKey, Instant, Position, Quantity, Reference, Refusal, RunFact, Usage, packed};
 use crate::events::{self, AssignmentFact, Record, Rules, UsageFact};
 use crate::store::{DeadLetterRow, LedgerKey, Offsets};
@@ -227,39 +228,63 @@ impl Batch {
         first.bill_runs.extend(self.bill_runs.into_iter().filter(|of| of.origin.is_none()));
     }
 
-    /// The same records in their order, in batches that are about so many customers at most and keep each fact about a bill
-    /// run apart: it is applied in a transaction of its own (`domain.md section 3`).
-    pub fn apart(self, rules: &Rules, customers: usize) -> Vec<Batch> {
-        let is_whole = || self.len() <= customers || self.customers() <= customers;
-        if self.len() <= 1 || (self.bill_runs.is_empty() && is_whole()) {
+    /// The same records in their order, in batches whose accounts fit a portion and that keep each fact about a bill run
+    /// apart: it is applied in a transaction of its own (`domain.md section 3`). Usage from `recent_from` on needs no buckets
+    /// of long ago.
+    pub(super) fn apart(self, rules: &Rules, portion: Portion, recent_from: Option<Instant>) -> Vec<Batch> {
+        let begins = self.begins_of_parts(portion, recent_from);
+        if begins.is_empty() {
             return vec![self];
         }
-        let runs: Vec<u32> = self.bill_runs.iter().filter_map(|of| of.origin).collect();
-        let (mut parts, mut open) = (Vec::new(), Batch::new(self.partition));
-        let mut seen: FxHashSet<i64> = FxHashSet::default();
-        for at in 0..self.origins.len() {
-            let alone = runs.iter().any(|run| *run as usize == at);
-            let customer = self.origins[at].customer;
-            let is_full = customer.is_some_and(|customer| seen.len() >= customers && !seen.contains(&customer));
-            if (alone || is_full) && !open.is_empty() {
-                parts.push(std::mem::replace(&mut open, Batch::new(self.partition)));
-                seen.clear();
-            }
-            seen.extend(customer);
-            open.push_from(&self, at, rules);
-            if alone {
-                parts.push(std::mem::replace(&mut open, Batch::new(self.partition)));
-            }
-        }
-        if !open.is_empty() {
-            parts.push(open);
-        }
-        parts
+        let ends = begins.iter().copied().chain([self.len()]);
+        let part = |(from, until): (usize, usize)| {
+            let mut part = Batch::new(self.partition);
+            (from..until).for_each(|at| part.push_from(&self, at, rules));
+            part
+        };
+        [0].iter().chain(&begins).copied().zip(ends).map(part).collect()
     }
 
-    /// How many customers its records name.
-    fn customers(&self) -> usize {
-        self.origins.iter().filter_map(|origin| origin.customer).collect::<FxHashSet<i64>>().len()
+    /// The places of the records, but for the first, with which such a part begins.
+    fn begins_of_parts(&self, portion: Portion, recent_from: Option<Instant>) -> Vec<usize> {
+        let old = self.reaching_back(recent_from);
+        let recent_size = portion.size(false).saturating_mul(self.len() - old.len());
+        let most = portion.size(true).saturating_mul(old.len()).saturating_add(recent_size);
+        if self.bill_runs.is_empty() && portion.holds(most) {
+            return Vec::new();
+        }
+        let runs: Vec<u32> = self.bill_runs.iter().filter_map(|of| of.origin).collect();
+        let (mut begins, mut after_run) = (Vec::new(), false);
+        let (mut sizes, mut sum): (FxHashMap<i64, usize>, usize) = (FxHashMap::default(), 0);
+        for (place, origin) in (0..).zip(&self.origins) {
+            let is_run = runs.contains(&place);
+            let size = portion.size(old.binary_search(&place).is_ok());
+            let known = origin.customer.map_or(size, |customer| sizes.get(&customer).copied().unwrap_or(0));
+            let is_full = !portion.holds(sum.saturating_add(size.saturating_sub(known)));
+            if place > 0 && (is_run || after_run || is_full) {
+                begins.push(place as usize);
+                sizes.clear();
+                sum = 0;
+            }
+            if let Some(customer) = origin.customer {
+                let known = sizes.entry(customer).or_default();
+                sum = sum.saturating_add(size.saturating_sub(*known));
+                *known = size.max(*known);
+            }
+            after_run = is_run;
+        }
+        begins
+    }
+
+    /// The places of the records that may need buckets of long ago, in order: facts, usage and reversals that are not recent.
+    fn reaching_back(&self, recent_from: Option<Instant>) -> Vec<u32> {
+        let is_old = |key: &LedgerKey| recent_from.is_some_and(|recent| key.position.start < recent);
+        let usage = self.usage.iter().filter(|usage| is_old(&usage.key)).map(|usage| usage.origin);
+        let reversals = self.reversals.iter().filter(|reversal| is_old(&reversal.key)).map(|reversal| reversal.origin);
+        let references = self.references.iter().map(|reference| reference.origin);
+        let mut places: Vec<u32> = usage.chain(reversals).chain(references).collect();
+        places.sort_unstable();
+        places
     }
 
     /// Takes usage or a reversal in; returns whose it is.
@@ -549,7 +574,7 @@ mod tests {
         push(&mut batch, Input::Usage, 12, "usage.recorded", "1", "{}");
         let next = |batch: &Batch, from: Offsets| batch.next(from);
         let whole = next(&batch, Offsets::default());
-        let parts = batch.apart(&RULES, 100);
+        let parts = batch.apart(&RULES, Portion::of_customers(100), None);
         let shapes: Vec<_> = parts.iter().map(|p| (p.usage.len(), p.bill_runs.len(), p.refused.len())).collect();
         assert_eq!(shapes, [(2, 0, 0), (0, 1, 0), (0, 1, 0), (0, 0, 1)]);
         assert_eq!(parts.iter().fold(Offsets::default(), |from, part| next(part, from)), whole);
@@ -574,7 +599,8 @@ mod tests {
         let mut batch = Batch::new(0);
         usage(&mut batch, 0);
         usage(&mut batch, 1);
-        assert_eq!(batch.apart(&RULES, 1).iter().map(Batch::len).collect::<Vec<_>>(), [2]);
+        let parts = batch.apart(&RULES, Portion::of_customers(1), None);
+        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2]);
     }
 
     #[test]
@@ -585,16 +611,46 @@ mod tests {
             batch
         };
         let lengths = |parts: &[Batch]| parts.iter().map(Batch::len).collect::<Vec<_>>();
-        assert_eq!(lengths(&batch().apart(&RULES, 3)), [7], "of three customers");
-        assert_eq!(lengths(&batch().apart(&RULES, 2)), [4, 3]);
-        assert_eq!(lengths(&batch().apart(&RULES, 1)), [1, 1, 1, 1, 2, 1]);
+        let apart = |batch: Batch, customers| batch.apart(&RULES, Portion::of_customers(customers), None);
+        assert_eq!(lengths(&apart(batch(), 3)), [7], "of three customers");
+        assert_eq!(lengths(&apart(batch(), 2)), [4, 3]);
+        assert_eq!(lengths(&apart(batch(), 1)), [1, 1, 1, 1, 2, 1]);
         let mut with_a_run = batch();
         bill_run(&mut with_a_run, 3);
         usage_of(&mut with_a_run, 7, 4);
-        let parts = with_a_run.apart(&RULES, 2);
+        let parts = apart(with_a_run, 2);
         assert_eq!(lengths(&parts), [4, 3, 1, 1]);
         let next = parts.iter().fold(Offsets::default(), |read, part| part.next(read));
         assert_eq!(next, Offsets { usage: 8, assignments: 4 });
+    }
+
+    #[test]
+    fn records_that_need_buckets_of_long_ago_take_more_of_a_portion() {
+        let batch = |lateness: [bool; 5]| {
+            let mut batch = Batch::new(0);
+            (0..).zip([1, 2, 1, 3, 4]).for_each(|(offset, customer)| usage_of(&mut batch, offset, customer));
+            for (usage, is_old) in batch.usage.iter_mut().zip(lateness) {
+                usage.key.position.start = Instant::from_micros(if is_old { 99 } else { 100 });
+            }
+            batch
+        };
+        let portion = Portion::of_sizes(10, 2, 5);
+        let lengths = |lateness| {
+            let parts = batch(lateness).apart(&RULES, portion, Some(Instant::from_micros(100)));
+            parts.iter().map(Batch::len).collect::<Vec<_>>()
+        };
+        assert_eq!(lengths([false; 5]), [5], "8 bytes");
+        assert_eq!(lengths([true, false, false, false, false]), [4, 1], "9 bytes of three, 2 of the last");
+        assert_eq!(lengths([false, false, true, false, false]), [4, 1], "a customer counts once");
+        assert_eq!(lengths([true; 5]), [3, 2]);
+        let mut facts = Batch::new(0);
+        for (offset, customer) in [(0, "1"), (1, "2"), (2, "3")] {
+            let data = format!("{{\"version\":1,\"customerId\":{customer},\"billingCycleId\":0}}");
+            push(&mut facts, Input::Assignments, offset, "customer.changed", customer, &data);
+        }
+        assert_eq!(facts.references.len(), 3);
+        let parts = facts.apart(&RULES, portion, None);
+        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2, 1], "facts need all of an account");
     }
 
     #[test]

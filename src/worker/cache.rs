@@ -28,21 +28,19 @@ impl Cache {
         Some(cached.account)
     }
 
-    /// Puts the accounts of a batch back, and lets the oldest go when they are more than `limit` bytes together. Returns how
-    /// many bytes the batch's are.
-    pub(super) fn put(&mut self, accounts: impl Iterator<Item = Account>, limit: usize) -> usize {
+    /// Puts the accounts of a batch back, without the buckets of so long before their latest usage, in microseconds. Lets
+    /// the oldest go when they are more than `limit` bytes together.
+    pub(super) fn put(&mut self, accounts: impl Iterator<Item = Account>, limit: usize, look_back: i64) {
         self.now += 1;
-        let before = self.size;
-        for account in accounts {
+        for mut account in accounts {
+            account.shed(look_back);
             let size = account.size();
             self.size += size;
             self.accounts.insert(account.customer(), Cached { account, size, used: self.now });
         }
-        let put = self.size - before;
         if self.size > limit {
             self.shrink(limit / 4 * 3);
         }
-        put
     }
 
     /// Forgets all of them.

@@ -22,11 +22,13 @@ use super::portion::Portion;
 use super::runs::LedgerCause;
 use super::usage::Judged;
 use crate::domain::{
-    Account, AccountImage, AssignmentRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken,
-    Threshold, Totals, Turn, Waterfall,
+    Account, AssignmentRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken, Threshold,
+    Totals, Turn, Waterfall,
 };
 use crate::events::Rules;
-use crate::store::{self, AlertRow, Commit, CommitError, OfCustomer, Offsets, Store, StoreError, StoredAhead};
+use crate::store::{
+    self, AlertRow, Commit, CommitError, LedgerKey, OfCustomer, Offsets, Store, StoreError, StoredAhead, Wanted,
+};
 use crate::telemetry::Health;
 
 /// The longest source that gets a number, in bytes.
@@ -57,6 +59,9 @@ pub struct Context {
     pub accounts_bytes: usize,
     /// Bytes of accounts that one partition keeps in memory.
     pub cache_bytes: usize,
+    /// How long before their latest usage accounts in memory reach back, so that usage which comes so late need not load
+    /// them again.
+    pub look_back: Duration,
     /// Ledger rows that a replay reads at once.
     pub replay_page: usize,
     /// How long a partition folds known usage again at a time, while the records of its other customers wait.
@@ -97,10 +102,12 @@ pub struct Partition {
     /// How many customers' held usage is let in at once: fewer while that takes too long.
     pub(super) let_in: usize,
     /// Of how many customers records are applied at once.
-    pub(super) portion: Portion,
+    portion: Portion,
     /// Ends of its topics that it has yet to come to.
     pub(super) ends: Arc<Ends>,
     cache: Cache,
+    /// The latest start time of the usage of all accounts that were in memory.
+    latest_usage: Option<Instant>,
     pub(super) waterfall: Waterfall,
     /// Scratch space: what the event at hand draws, and the same packed.
     pub(super) draws: Vec<Draw>,
@@ -148,7 +155,7 @@ impl Partition {
         let trailing = taken.behind.into_iter().map(|row| (row.customer, Trailing::stored(row, partition))).collect();
         let sources_bytes = taken.sources.iter().map(|source| SOURCE_BYTES + source.len()).sum();
         let sources = taken.sources.into_iter().zip(1..).collect();
-        let let_in = context.let_in;
+        let (let_in, accounts_bytes) = (context.let_in, context.accounts_bytes);
         Partition {
             context,
             partition,
@@ -164,9 +171,10 @@ impl Partition {
             sources,
             sources_bytes,
             let_in,
-            portion: Portion::new(),
+            portion: Portion::new(accounts_bytes),
             ends: Arc::default(),
             cache: Cache::default(),
+            latest_usage: None,
             waterfall: Waterfall::default(),
             draws: Vec::new(),
             packed: Vec::new(),
@@ -237,6 +245,12 @@ impl Partition {
         self.cache.clear();
     }
 
+    /// A batch in the parts that are to be applied one after the other, each in one commit.
+    pub fn apart(&self, batch: Batch) -> Vec<Batch> {
+        let recent_from = self.latest_usage.map(|latest| self.look_back_from(latest));
+        batch.apart(&self.context.rules, self.portion, recent_from)
+    }
+
     /// Applies a batch in one commit. Records of customers behind, and of customers whose usage would have to be folded
     /// again for too long, are taken out of it and applied by [`Partition::catch_up`].
     ///
@@ -277,10 +291,7 @@ impl Partition {
         batch.usage.sort_unstable_by_key(|usage| (usage.key, usage.origin));
         self.before_bill_run(batch).await?;
         let mut accounts = self.accounts_of(batch, behind).await?;
-        if self.is_storing() {
-            let images: Vec<AccountImage> = accounts.iter().map(Account::image).collect();
-            self.store_ahead(&images, &mut draft.commit);
-        }
+        self.store_ahead(accounts.iter().map(Account::customer), &mut draft.commit).await?;
         self.take_bill_run(batch, &mut draft);
         let due = self.due(&accounts);
         let (unsettled, moved) = self.take_references(batch, &mut accounts, &mut draft);
@@ -316,9 +327,9 @@ impl Partition {
         self.note_behind(&commit);
         self.sources_bytes += size_of_sources(&commit);
         self.sources.extend(commit.sources.into_iter().map(|(number, source)| (source, number)));
-        let count = accounts.len();
-        let bytes = self.cache.put(accounts.into_iter(), self.context.cache_bytes);
-        self.portion.note(count, bytes, self.context.accounts_bytes);
+        self.portion.note(&accounts);
+        self.latest_usage = self.latest_usage.max(accounts.iter().filter_map(Account::latest_usage).max());
+        self.cache.put(accounts.into_iter(), self.context.cache_bytes, self.look_back());
         Ok(applied)
     }
 
@@ -339,30 +350,57 @@ impl Partition {
 
     /// The accounts that the batch is about, and those of customers who catch up, by customer.
     async fn accounts_of(&mut self, batch: &Batch, behind: &[i64]) -> Result<Vec<Account>, StoreError> {
-        let mut customers: Vec<i64> = batch.usage.iter().map(|usage| usage.key.customer).collect();
-        customers.dedup();
-        customers.extend(batch.reversals.iter().map(|reversal| reversal.key.customer));
-        customers.extend(batch.references.iter().map(|reference| reference.customer));
-        customers.extend(behind);
-        customers.sort_unstable();
-        customers.dedup();
-        let mut accounts = Vec::with_capacity(customers.len());
+        let wanted = self.wanted(batch, behind);
+        let mut accounts = Vec::with_capacity(wanted.len());
         let mut missing = Vec::new();
-        for customer in customers {
-            match self.cache.take(customer) {
+        for wanted in wanted {
+            match self.cache.take(wanted.customer).filter(|account| account.reaches(wanted.since)) {
                 Some(account) => accounts.push(account),
-                None => missing.push(customer),
+                None => missing.push(self.looking_back(wanted)),
             }
         }
         if !missing.is_empty() {
             let images = self.context.patiently(|| self.context.store.accounts(self.partition, &missing)).await?;
             let known: FxHashSet<i64> = images.iter().map(|image| image.customer).collect();
             accounts.extend(images.into_iter().map(|image| Account::restore(image, &self.context.calendar)));
-            let new = missing.into_iter().filter(|customer| !known.contains(customer));
+            let new = missing.into_iter().map(|wanted| wanted.customer).filter(|customer| !known.contains(customer));
             accounts.extend(new.map(Account::new));
             accounts.sort_unstable_by_key(Account::customer);
         }
         Ok(accounts)
+    }
+
+    /// How far back it must know the accounts of a batch, by customer: to the earliest usage that comes or is reversed. To
+    /// the beginning where assignments may change, or usage may count that was held; and of customers who catch up.
+    fn wanted(&self, batch: &Batch, behind: &[i64]) -> Vec<Wanted> {
+        let of = |key: &LedgerKey| Wanted { customer: key.customer, since: Some(key.position.start) };
+        // The usage of a customer is in order.
+        let mut wanted: Vec<Wanted> = batch.usage.iter().map(|usage| of(&usage.key)).collect();
+        wanted.dedup_by_key(|wanted| wanted.customer);
+        wanted.extend(batch.reversals.iter().map(|reversal| of(&reversal.key)));
+        wanted.extend(batch.references.iter().map(|reference| Wanted::whole(reference.customer)));
+        wanted.extend(behind.iter().copied().map(Wanted::whole));
+        wanted.sort_unstable();
+        wanted.dedup_by_key(|wanted| wanted.customer);
+        if let Some((_, after)) = self.bill_runs.letting_in() {
+            let due = wanted.partition_point(|wanted| wanted.customer <= after);
+            wanted[due..].iter_mut().for_each(|wanted| wanted.since = None);
+        }
+        wanted
+    }
+
+    /// The same, and somewhat further back.
+    fn looking_back(&self, wanted: Wanted) -> Wanted {
+        Wanted { since: wanted.since.map(|since| self.look_back_from(since)), ..wanted }
+    }
+
+    fn look_back_from(&self, instant: Instant) -> Instant {
+        Instant::from_micros(instant.micros().saturating_sub(self.look_back()))
+    }
+
+    /// How long before their latest usage accounts reach back, in microseconds.
+    fn look_back(&self) -> i64 {
+        i64::try_from(self.context.look_back.as_micros()).unwrap_or(i64::MAX)
     }
 
     /// Takes the reference facts in their order of arrival. Returns the customers whose known usage may draw otherwise

@@ -7,7 +7,7 @@
 use super::partition::Partition;
 use super::refold::{Differences, refold};
 use crate::domain::{Account, AccountImage, BucketRow, Calendar, LineDifference, Totals};
-use crate::store::{Commit, CommitError, OfCustomer, RepairRequest, Repaired, StoreError};
+use crate::store::{Commit, CommitError, OfCustomer, RepairRequest, Repaired, StoreError, Wanted};
 
 impl Partition {
     /// Carries a repair out, unless that is done already.
@@ -26,11 +26,9 @@ impl Partition {
         commit.repaired = Some((*request, Repaired { buckets, usage, lines }));
         if let Some(customer) = request.customer {
             self.forget(customer);
-            let of = [customer];
-            let images = context.patiently(|| context.store.accounts(self.partition, &of)).await?;
-            if self.is_storing() {
-                self.store_ahead(&images, &mut commit);
-            }
+            let whole = [Wanted::whole(customer)];
+            let images = context.patiently(|| context.store.accounts(self.partition, &whole)).await?;
+            self.store_ahead(images.iter().map(|image| image.customer), &mut commit).await?;
             for image in images {
                 stand_anew(&mut commit, image, &differences.lines, &context.calendar);
             }

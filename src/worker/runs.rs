@@ -12,9 +12,9 @@ use super::batch::Batch;
 use super::partition::{Applied, Draft, Partition, account_of};
 use super::usage::{Judged, read};
 use crate::domain::{
-    Account, AccountImage, BillRun, BillRunRow, Instant, Reason, Refusal, RunFact, RunTaken, Taken, packed, standing,
+    Account, BillRun, BillRunRow, Instant, Reason, Refusal, RunFact, RunTaken, Taken, packed, standing,
 };
-use crate::store::{Commit, CommitError, LedgerKey, LedgerRow, StoreError, StoredAhead};
+use crate::store::{Commit, CommitError, LedgerKey, LedgerRow, StoreError, StoredAhead, Wanted};
 
 /// Held usage that may count now.
 #[derive(Debug)]
@@ -64,6 +64,7 @@ impl Partition {
         wanted.retain(|customer| !self.ahead.contains(&StoredAhead { bill_run: run.id, customer: *customer }));
         let mut commit = self.commit_in_place();
         if !wanted.is_empty() {
+            let wanted: Vec<Wanted> = wanted.into_iter().map(Wanted::whole).collect();
             let mut images = self.context.patiently(|| store.accounts(self.partition, &wanted)).await?;
             images.sort_unstable_by_key(|image| image.customer);
             let rows = images.iter().flat_map(|image| standing::rows_to_store(image, &run, &self.context.calendar));
@@ -100,18 +101,36 @@ impl Partition {
         self.ahead.extend(commit.stored_ahead.iter().copied());
     }
 
-    /// Stores the customers of a batch in every run that is being stored and has not come to them.
-    pub(super) fn store_ahead(&self, images: &[AccountImage], commit: &mut Commit) {
+    /// Stores these customers, who are about to change, in every run that is being stored and has not come to them.
+    pub(super) async fn store_ahead(
+        &self,
+        customers: impl Iterator<Item = i64> + Clone,
+        commit: &mut Commit,
+    ) -> Result<(), StoreError> {
+        let mut wanted = Vec::new();
         for row in self.bill_runs.storing() {
-            for image in images {
+            let ahead = customers.clone().map(|customer| StoredAhead { bill_run: row.run.id, customer });
+            let is_to_come = |ahead: &StoredAhead| row.storing.is_none_or(|done| ahead.customer > done);
+            wanted.extend(ahead.filter(|ahead| is_to_come(ahead) && !self.ahead.contains(ahead)));
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        wanted.sort_unstable();
+        let mut whole: Vec<Wanted> = wanted.iter().map(|ahead| Wanted::whole(ahead.customer)).collect();
+        whole.sort_unstable();
+        whole.dedup();
+        for whole in whole.chunks(self.context.storing_customers.max(1)) {
+            let images = self.context.patiently(|| self.context.store.accounts(self.partition, whole)).await?;
+            for (image, row) in images.iter().flat_map(|image| self.bill_runs.storing().map(move |row| (image, row))) {
                 let ahead = StoredAhead { bill_run: row.run.id, customer: image.customer };
-                if row.storing.is_some_and(|done| ahead.customer <= done) || self.ahead.contains(&ahead) {
-                    continue;
+                if wanted.binary_search(&ahead).is_ok() {
+                    commit.stored_rows.extend(standing::rows_to_store(image, &row.run, &self.context.calendar));
                 }
-                commit.stored_rows.extend(standing::rows_to_store(image, &row.run, &self.context.calendar));
-                commit.stored_ahead.push(ahead);
             }
         }
+        commit.stored_ahead.extend(wanted);
+        Ok(())
     }
 
     /// Those of these facts about bill runs that are news, each in a batch of its own: every version, so that what a run

@@ -260,7 +260,7 @@ async fn work(
                     return None;
                 }
                 let mut applied = Some(());
-                for mut part in batch.apart(&partition.context.rules, partition.portion.customers()) {
+                for mut part in partition.apart(*batch) {
                     applied = apply(&mut partition, &mut part, &shared, &tools).await;
                     if applied.is_none() {
                         break;

@@ -9,7 +9,7 @@ use headroom::store::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Commit, CommitError, Deployment, Gaps, LedgerKey, LedgerRow,
     LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, OutboxPart, Partitioned, Place as RecordPlace,
     Progress, Published, Question, RelayState, RepairRequest, Repaired, RunFactRow, Settled, Side, Snapshot, Store,
-    StoreError, Taken, WholeLetter, connect,
+    StoreError, Taken, Wanted, WholeLetter, connect,
 };
 use proptest::prop_assert_eq;
 use proptest::test_runner::TestCaseError;
@@ -111,7 +111,7 @@ impl Both {
     /// Holds all that a reader and a relay see of the real store against memory.
     pub(crate) async fn compare(&self) -> Result<(), TestCaseError> {
         let rows = self.memory.rows().clone();
-        let customers: Vec<i64> = rows.customers.keys().copied().collect();
+        let customers: Vec<Wanted> = rows.customers.keys().copied().map(Wanted::whole).collect();
         // They are held against each other as they are read.
         self.accounts(0, &customers).await.map_err(failed)?;
         let facts = self.run_facts(&[]).await.map_err(failed)?;
@@ -195,9 +195,9 @@ impl Store for Both {
         Ok(found)
     }
 
-    async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError> {
-        let found = sorted(self.real.accounts(partition, customers).await?);
-        assert_eq!(found, sorted(self.memory.accounts(partition, customers).await?));
+    async fn accounts(&self, partition: i32, wanted: &[Wanted]) -> Result<Vec<AccountImage>, StoreError> {
+        let found = sorted(self.real.accounts(partition, wanted).await?);
+        assert_eq!(found, sorted(self.memory.accounts(partition, wanted).await?));
         Ok(found)
     }
 

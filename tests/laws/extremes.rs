@@ -210,7 +210,7 @@ pub(crate) fn check((zone, records): &Extremes, real: Option<Real>, ends: &Ends)
         batch.push(input, offsets[input as usize], &raw, &rules);
         offsets[input as usize] += 1;
         if *ends || at + 1 == records.len() {
-            for mut part in std::mem::replace(&mut batch, Batch::new(0)).apart(&rules, 3) {
+            for mut part in partition.apart(std::mem::replace(&mut batch, Batch::new(0))) {
                 while partition.must_catch_up(&part) {
                     runtime.block_on(partition.catch_up()).map_err(|error| failed(&error))?;
                 }
@@ -245,7 +245,8 @@ fn context(zone: &str, store: Arc<dyn Store>, rules: Rules) -> Context {
         topics: ["usage-events".to_owned(), "assignment-events".to_owned()],
         now: || headroom::domain::Instant::from_micros(0),
         cache_bytes: 1 << 20,
-        accounts_bytes: 1 << 20,
+        accounts_bytes: 4_000,
+        look_back: Duration::ZERO,
         replay_page: 3,
         replay_pause: Duration::from_secs(3_600),
         behind_bytes: 0,

@@ -59,6 +59,8 @@ pub(crate) struct History {
     pub(crate) batches: Vec<(usize, Around)>,
     /// Bytes of accounts kept in memory.
     pub(crate) cache_bytes: usize,
+    /// How many seconds before their latest usage accounts in memory reach back.
+    pub(crate) look_back: u64,
     /// Ledger rows that a replay reads at once.
     pub(crate) replay_page: usize,
     /// Customers whose rows of a closing run are stored at once, and after how many batches it is done once.
@@ -113,7 +115,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
             2 => Just(vec![Threshold::Percent(20_000_000), Threshold::Percent(0)]),
             1 => thresholds(),
         ];
-        let cache = select(vec![0, 1_000, 1 << 20]);
+        let cache = (select(vec![0, 1_000, 1 << 20]), select(vec![0, 0, 86_400, 1 << 30]));
         let page = prop_oneof![2 => Just(1usize), 1 => 2..8usize];
         let reading = (page, (1..3usize, 1..4usize));
         let behind = (
@@ -127,7 +129,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
                 told,
                 thresholds,
                 batches,
-                cache_bytes,
+                (cache_bytes, look_back),
                 (replay_page, storing),
                 (patient, catching, takings, behind_bytes),
             )| {
@@ -141,6 +143,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
                     records,
                     batches,
                     cache_bytes,
+                    look_back,
                     replay_page,
                     storing,
                     patient,

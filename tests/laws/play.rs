@@ -477,6 +477,7 @@ pub(crate) fn context(history: &History, store: Arc<dyn Store>) -> Context {
         now: || Instant::from_micros(0),
         cache_bytes: history.cache_bytes,
         accounts_bytes: usize::MAX,
+        look_back: Duration::from_secs(history.look_back),
         replay_page: history.replay_page,
         replay_pause: if history.patient { Duration::from_secs(3_600) } else { Duration::ZERO },
         behind_bytes: history.behind_bytes,

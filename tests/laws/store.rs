@@ -14,7 +14,7 @@ use headroom::store::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Behind, Commit, CommitError, DeadLetterRow, Deployment, Gaps,
     LedgerKey, LedgerRow, LetterPage, LetterSelection, ListedLetter, OfCustomer, Offsets, OutboxPart, Partitioned,
     Place, Progress, Published, Question, RelayState, RepairRequest, Repaired, RunFactRow, Settled, Side, Snapshot,
-    Store, StoreError, StoredAhead, Taken, WholeLetter,
+    Store, StoreError, StoredAhead, Taken, Wanted, WholeLetter,
 };
 use uuid::Uuid;
 
@@ -216,6 +216,19 @@ impl Rows {
         later.take(limit).map(|(_, row)| row.clone()).collect()
     }
 
+    /// What is left of an account without the buckets that may not be drawn from any more at `since`, as far as a store
+    /// need know.
+    fn image_since(&self, row: CustomerRow, since: Option<Instant>) -> AccountImage {
+        let mut image = self.image(row);
+        let Some(since) = since else { return image };
+        image.since = Some(since);
+        image.slots_are_given_up_to(image.buckets.iter().map(|bucket| bucket.slot).max());
+        let starts = |row: &AssignmentRow| Some((row.key, row.assignment.as_ref()?.starts_from(since)));
+        let starts: BTreeMap<AssignmentKey, Instant> = image.assignments.iter().filter_map(starts).collect();
+        image.buckets.retain(|row| starts.get(&row.assignment).is_some_and(|start| row.window_start >= *start));
+        image
+    }
+
     fn image(&self, row: CustomerRow) -> AccountImage {
         let customer = row.customer;
         let of = |key: &&LedgerKey| key.customer == customer;
@@ -225,6 +238,7 @@ impl Rows {
             next_slot: row.next_slot,
             assignments: self.assignments.iter().filter(|(key, _)| key.0 == customer).map(|(_, a)| a.clone()).collect(),
             lines: self.lines.iter().filter(|(key, _)| key.0 == customer).map(|(_, line)| *line).collect(),
+            since: None,
             buckets: self.buckets.iter().filter(|(key, _)| key.0 == customer).map(|(_, bucket)| *bucket).collect(),
             pending_reversals: self
                 .reversals
@@ -272,10 +286,10 @@ impl Store for Memory {
         })
     }
 
-    async fn accounts(&self, _partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError> {
+    async fn accounts(&self, _partition: i32, wanted: &[Wanted]) -> Result<Vec<AccountImage>, StoreError> {
         let rows = self.rows();
-        let known = customers.iter().filter_map(|customer| rows.customers.get(customer));
-        Ok(known.map(|row| rows.image(*row)).collect())
+        let known = wanted.iter().filter_map(|wanted| Some((rows.customers.get(&wanted.customer)?, wanted.since)));
+        Ok(known.map(|(row, since)| rows.image_since(*row, since)).collect())
     }
 
     async fn known_usage(&self, _partition: i32, keys: &[LedgerKey]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {

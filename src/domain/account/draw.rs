@@ -83,6 +83,7 @@ impl Account {
         draws: &mut Vec<Draw>,
     ) -> bool {
         draws.clear();
+        assert!(self.reaches(Some(usage.position.start)), "usage draws from no bucket that is left out");
         self.qualify(calendar, usage, waterfall);
         if !waterfall.run(usage, order) {
             return false;
@@ -146,6 +147,7 @@ impl Account {
         };
         self.next_slot += 1;
         let place = self.buckets.len();
+        self.first_expiry = self.first_expiry.min(candidate.window.expiry);
         make_room(&mut self.buckets);
         self.buckets.push(Bucket::new(row, Some(candidate.window), false));
         let buckets = &mut state.components[candidate.component.1].buckets;

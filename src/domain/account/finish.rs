@@ -1,6 +1,6 @@
 //! The end of a batch: what a store must write of an account, and the alerts it raised (`domain.md section 7`).
 
-use super::{Account, AssignmentState, Bucket, Touched};
+use super::{Account, AssignmentState, Touched};
 use crate::domain::alert::Alert;
 use crate::domain::calendar::Calendar;
 use crate::domain::facts::Assignment;
@@ -73,7 +73,7 @@ impl Account {
             changes.assignments.push((customer, state.row.clone()));
         }
         if std::mem::take(&mut self.gone) {
-            self.drop_gone_buckets();
+            self.keep_buckets(|bucket| bucket.window.is_some());
         }
     }
 
@@ -112,22 +112,6 @@ impl Account {
         if let Some((state, assignment)) = state.and_then(|s| s.row.assignment.as_ref().map(|a| (s, a))) {
             let raised = Raised { customer: self.customer, assignment, row, window, before, cause };
             raised.alerts(state, configured, &mut changes.alerts);
-        }
-    }
-
-    /// Drops the buckets that no fact gives any more. The others keep their order, and get new places.
-    fn drop_gone_buckets(&mut self) {
-        let mut places = Vec::with_capacity(self.buckets.len());
-        let mut next = 0;
-        for bucket in &self.buckets {
-            places.push(next);
-            next += usize::from(bucket.window.is_some());
-        }
-        self.buckets.retain(|bucket: &Bucket| bucket.window.is_some());
-        for component in self.assignments.iter_mut().flat_map(|state| &mut state.components) {
-            for (_, place) in &mut component.buckets {
-                *place = places[*place];
-            }
         }
     }
 }

@@ -6,6 +6,9 @@
 //! [`Account::finish`], which says what a store must write and which alerts the batch raised. An account never reads: usage it needs is
 //! handed to it. After a failed commit it is dropped and restored anew.
 //!
+//! An account need not hold the buckets of long ago. What it takes must then lie within its reach
+//! ([`Account::reaches`]), and in its assignments nothing may change.
+//!
 //! Left out: identity of usage (the ledger's business), and bill runs, which say from outside what is held.
 
 mod draw;
@@ -13,6 +16,7 @@ mod finish;
 mod lines;
 mod references;
 mod replay;
+mod shed;
 mod standing;
 
 pub use finish::Changes;
@@ -47,6 +51,10 @@ pub struct Account {
     buckets: Vec<Bucket>,
     /// The buckets that the batch at hand touched.
     touched: Vec<Touched>,
+    /// Buckets that may not be drawn from at this instant or later may be left out; `None`: none is.
+    since: Option<Instant>,
+    /// The earliest expiry of its buckets.
+    first_expiry: Instant,
     /// Whether there are buckets that no fact gives any more.
     gone: bool,
     pending_reversals: FxHashSet<Position>,
@@ -146,6 +154,8 @@ impl Account {
             lines: Lines::default(),
             buckets: Vec::new(),
             touched: Vec::new(),
+            since: None,
+            first_expiry: Instant::MAX,
             gone: false,
             pending_reversals: FxHashSet::default(),
             latest_usage: None,
@@ -162,6 +172,7 @@ impl Account {
         account.lines = Lines::restore(image.lines);
         account.pending_reversals = image.pending_reversals.into_iter().collect();
         account.latest_usage = image.latest_usage;
+        account.since = image.since;
         account.assignments = image
             .assignments
             .into_iter()
@@ -174,20 +185,6 @@ impl Account {
         account.buckets = rows.into_iter().map(|row| Bucket::new(row, None, true)).collect();
         account.index(calendar);
         account
-    }
-
-    /// The account as a store would keep it.
-    pub fn image(&self) -> AccountImage {
-        AccountImage {
-            customer: self.customer,
-            fact: self.fact,
-            next_slot: self.next_slot,
-            assignments: self.assignments.iter().map(|state| state.row.clone()).collect(),
-            lines: self.lines.rows().copied().collect(),
-            buckets: self.buckets().copied().collect(),
-            pending_reversals: self.pending_reversals.iter().copied().collect(),
-            latest_usage: self.latest_usage,
-        }
     }
 
     /// The customer.
@@ -231,6 +228,11 @@ impl Account {
         self.buckets.iter().filter(|bucket| bucket.window.is_some()).map(|bucket| &bucket.row)
     }
 
+    /// The slot that the next new bucket gets.
+    pub(in crate::domain) fn next_slot(&self) -> i32 {
+        self.next_slot
+    }
+
     /// The lines, with those that nothing makes known any more until the batch ends.
     pub(in crate::domain) fn lines(&self) -> impl Iterator<Item = &LineRow> {
         self.lines.rows()
@@ -253,8 +255,19 @@ impl Account {
             + self.components_size
             + self.assignments.capacity() * (size_of::<AssignmentState>() + size_of::<Covering>() + 2 * ALLOCATION)
             + self.lines.size()
-            + self.buckets.capacity() * (size_of::<Bucket>() + size_of::<(Instant, usize)>())
+            + self.buckets.capacity() * BUCKET
             + self.pending_reversals.capacity() * 2 * size_of::<Position>()
+    }
+
+    /// About how many bytes more it would take with the buckets that are left out.
+    pub fn size_left_out(&self) -> usize {
+        let slots = usize::try_from(self.next_slot).unwrap_or(0);
+        slots.saturating_sub(self.buckets.len()) * BUCKET
+    }
+
+    /// Whether it holds every bucket that may be drawn from at `since` or later; with `None`, every bucket that has a slot.
+    pub fn reaches(&self, since: Option<Instant>) -> bool {
+        self.since <= since
     }
 
     /// Builds the indexes over assignments and buckets, and finds out which buckets still exist.
@@ -277,6 +290,7 @@ impl Account {
             bucket.window = state.and_then(|state| attach(state, &bucket.row, place, calendar));
             self.gone |= bucket.window.is_none();
         }
+        self.first_expiry = first_expiry(&self.buckets);
         for state in &mut self.assignments {
             for component in &mut state.components {
                 component.buckets.sort_unstable();
@@ -287,6 +301,14 @@ impl Account {
 
 /// What an allocation takes beside what it was asked for, about.
 const ALLOCATION: usize = 16;
+/// What a bucket takes, with its place in its component.
+const BUCKET: usize = size_of::<Bucket>() + size_of::<(Instant, usize)>();
+
+/// The earliest expiry of some buckets.
+fn first_expiry(buckets: &[Bucket]) -> Instant {
+    let windows = buckets.iter().filter_map(|bucket| bucket.window);
+    windows.map(|window| window.expiry).min().unwrap_or(Instant::MAX)
+}
 
 /// Makes room for one more where there is none. Most customers have one or two of a kind, and many customers are in memory
 /// at a time, so there is less room to spare than a vector takes by itself.

@@ -85,6 +85,7 @@ impl Account {
     /// then the batch must replay it.
     pub fn settle(&mut self, calendar: &Calendar) -> Option<Instant> {
         if std::mem::take(&mut self.unindexed) {
+            assert!(self.reaches(None), "buckets of long ago may be others now, too");
             self.index(calendar);
         }
         let from = calendar.start_of(self.unsettled.take()?);

@@ -22,6 +22,7 @@ impl Account {
     /// the lines, sorted, of the usage that begins or ceases to count. All usage from `from` on that counts is folded
     /// next, in its order.
     pub fn begin_replay(&mut self, from: Position, drawn_since: &SlotSums, lines: &[i64]) {
+        assert!(self.reaches(Some(from.start)), "usage from a place on draws from no bucket that is left out");
         self.lines.begin_replay(from, lines);
         for place in 0..self.buckets.len() {
             let touched = self.touch(place);

@@ -5,18 +5,19 @@ use std::collections::BTreeMap;
 use std::io;
 
 use futures_util::TryStreamExt as _;
+use rustc_hash::FxHashMap;
 use sqlx::postgres::{PgConnection, PgExecutor, PgPool, PgRow};
 use sqlx::{Error, Row};
 use uuid::Uuid;
 
 use super::progress::progress_of;
-use super::types::{Timestamp, position, uuid_of};
+use super::types::{FIRST, Timestamp, position, uuid_of};
 use super::{behind, holder};
 use crate::domain::{
     AccountImage, Assignment, AssignmentKey, AssignmentRow, BillRun, BillRunRow, BucketRow, ChargingType, CustomerFact,
-    Date, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunFact, RunStatus, Totals, UsageState,
+    Date, Instant, Inventory, LastUsage, Level, LineRow, Position, Quantity, RunFact, RunStatus, Totals, UsageState,
 };
-use crate::store::{LedgerKey, LedgerRow, OfCustomer, Partitioned, Progress, RunFactRow, StoredAhead, Taken};
+use crate::store::{LedgerKey, LedgerRow, OfCustomer, Partitioned, Progress, RunFactRow, StoredAhead, Taken, Wanted};
 
 /// Raises the epoch of a partition pair, and reads what its new owner must know.
 pub(super) async fn take(pool: &PgPool, partition: i32) -> Result<Taken, Error> {
@@ -181,25 +182,32 @@ type Images = BTreeMap<i64, AccountImage>;
 pub(super) async fn accounts(
     connection: &mut PgConnection,
     partition: i32,
-    customers: &[i64],
+    wanted: &[Wanted],
 ) -> Result<Vec<AccountImage>, Error> {
+    let since: FxHashMap<i64, Instant> =
+        wanted.iter().filter_map(|wanted| Some((wanted.customer, wanted.since?))).collect();
     let mut rows = sqlx::query(
         "SELECT c.customer_id, c.version, c.billing_cycle_id, c.contract_owner_id, c.next_slot, \
          (SELECT l.start_time FROM ledger l WHERE l.partition = $1 AND l.customer_id = c.customer_id \
-          ORDER BY l.partition DESC, l.customer_id DESC, l.start_time DESC LIMIT 1) latest_usage \
+          ORDER BY l.partition DESC, l.customer_id DESC, l.start_time DESC LIMIT 1) latest_usage, \
+         (SELECT b.slot FROM bucket b WHERE b.partition = $1 AND b.customer_id = c.customer_id \
+          ORDER BY b.partition DESC, b.customer_id DESC, b.slot DESC LIMIT 1) last_slot \
          FROM customer c WHERE c.partition = $1 AND c.customer_id = ANY($2)",
     )
     .bind(partition)
-    .bind(customers)
+    .bind(wanted.iter().map(|wanted| wanted.customer).collect::<Vec<i64>>())
     .fetch(&mut *connection);
     let mut images = Images::new();
     while let Some(row) = rows.try_next().await? {
-        let image = customer(&row)?;
+        let mut image = customer(&row)?;
+        image.since = since.get(&image.customer).copied();
+        if image.since.is_some() {
+            image.slots_are_given_up_to(row.try_get("last_slot")?);
+        }
         images.insert(image.customer, image);
     }
     drop(rows);
-    let known: Vec<i64> = images.keys().copied().collect();
-    add_parts(connection, partition, &known, &mut images).await?;
+    add_parts(connection, partition, &mut images).await?;
     Ok(images.into_values().collect())
 }
 
@@ -225,18 +233,14 @@ pub(super) fn customer(row: &PgRow) -> Result<AccountImage, Error> {
 }
 
 /// Adds assignments, lines, buckets and pending reversals to the accounts of a partition.
-pub(super) async fn add_parts(
-    connection: &mut PgConnection,
-    partition: i32,
-    customers: &[i64],
-    images: &mut Images,
-) -> Result<(), Error> {
+async fn add_parts(connection: &mut PgConnection, partition: i32, images: &mut Images) -> Result<(), Error> {
+    let customers: Vec<i64> = images.keys().copied().collect();
     let mut rows = sqlx::query(
         "SELECT customer_id, level, assignment_id, version, fact FROM assignment \
          WHERE partition = $1 AND customer_id = ANY($2)",
     )
     .bind(partition)
-    .bind(customers)
+    .bind(&customers)
     .fetch(&mut *connection);
     while let Some(row) = rows.try_next().await? {
         image(images, &row)?.assignments.push(assignment(&row)?);
@@ -247,34 +251,78 @@ pub(super) async fn add_parts(
          last_event_key, last_site_id, last_usage_product_id FROM line WHERE partition = $1 AND customer_id = ANY($2)",
     )
     .bind(partition)
-    .bind(customers)
+    .bind(&customers)
     .fetch(&mut *connection);
     while let Some(row) = rows.try_next().await? {
         image(images, &row)?.lines.push(line(&row)?);
     }
     drop(rows);
+    add_buckets(connection, partition, images).await?;
+    let mut rows = sqlx::query(
+        "SELECT customer_id, start_time, event_key FROM reversal \
+         WHERE partition = $1 AND customer_id = ANY($2) AND pending",
+    )
+    .bind(partition)
+    .bind(&customers)
+    .fetch(connection);
+    while let Some(row) = rows.try_next().await? {
+        let reversed = position(row.try_get("start_time")?, row.try_get("event_key")?);
+        image(images, &row)?.pending_reversals.push(reversed);
+    }
+    Ok(())
+}
+
+/// Adds all buckets of those accounts that are wanted whole.
+async fn add_buckets(connection: &mut PgConnection, partition: i32, images: &mut Images) -> Result<(), Error> {
+    let whole: Vec<i64> = images.values().filter(|image| image.since.is_none()).map(|image| image.customer).collect();
+    if whole.len() < images.len() {
+        add_buckets_since(connection, partition, images).await?;
+    }
+    if whole.is_empty() {
+        return Ok(());
+    }
     let mut rows = sqlx::query(
         "SELECT customer_id, slot, level, assignment_id, component_id, window_start, charging_type, by_value, \
          allowance, remaining, mark_start_time, mark_event_key FROM bucket \
          WHERE partition = $1 AND customer_id = ANY($2)",
     )
     .bind(partition)
-    .bind(customers)
-    .fetch(&mut *connection);
+    .bind(whole)
+    .fetch(connection);
     while let Some(row) = rows.try_next().await? {
         image(images, &row)?.buckets.push(bucket(&row)?);
     }
-    drop(rows);
+    Ok(())
+}
+
+/// Adds to the others, whose assignments are there, the buckets that may be drawn from since when they are wanted.
+async fn add_buckets_since(connection: &mut PgConnection, partition: i32, images: &mut Images) -> Result<(), Error> {
+    let (mut customers, mut levels, mut ids, mut starts) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for image in images.values() {
+        let Some(since) = image.since else { continue };
+        for row in &image.assignments {
+            let Some(assignment) = &row.assignment else { continue };
+            customers.push(image.customer);
+            levels.push(i16::from(row.key.level.number()));
+            ids.push(row.key.id);
+            starts.push(Timestamp(assignment.starts_from(since).max(FIRST)));
+        }
+    }
     let mut rows = sqlx::query(
-        "SELECT customer_id, start_time, event_key FROM reversal \
-         WHERE partition = $1 AND customer_id = ANY($2) AND pending",
+        "SELECT b.customer_id, b.slot, b.level, b.assignment_id, b.component_id, b.window_start, b.charging_type, \
+         b.by_value, b.allowance, b.remaining, b.mark_start_time, b.mark_event_key \
+         FROM unnest($2::int8[], $3::int2[], $4::int8[], $5::timestamptz[]) k(customer_id, level, assignment_id, start) \
+         JOIN bucket b ON b.partition = $1 AND b.customer_id = k.customer_id AND b.level = k.level \
+         AND b.assignment_id = k.assignment_id AND b.window_start >= k.start",
     )
     .bind(partition)
     .bind(customers)
+    .bind(levels)
+    .bind(ids)
+    .bind(starts)
     .fetch(connection);
     while let Some(row) = rows.try_next().await? {
-        let reversed = position(row.try_get("start_time")?, row.try_get("event_key")?);
-        image(images, &row)?.pending_reversals.push(reversed);
+        image(images, &row)?.buckets.push(bucket(&row)?);
     }
     Ok(())
 }

@@ -32,7 +32,7 @@ use super::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Commit, CommitError, Deployment, Gaps, LedgerKey, LedgerRow,
     LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, OutboxPart, Partitioned, Place, Progress,
     Published, Question, RelayState, RepairRequest, Repaired, RunFactRow, Settled, Side, Snapshot, Store, StoreError,
-    Taken, WholeLetter,
+    Taken, Wanted, WholeLetter,
 };
 use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 use connections::Connections;
@@ -272,8 +272,8 @@ impl Store for Postgres {
         self.ask(|pool| async move { load::take(&pool, partition).await }).await
     }
 
-    async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError> {
-        self.ask(|pool| async move { load::accounts(&mut *pool.acquire().await?, partition, customers).await }).await
+    async fn accounts(&self, partition: i32, wanted: &[Wanted]) -> Result<Vec<AccountImage>, StoreError> {
+        self.ask(|pool| async move { load::accounts(&mut *pool.acquire().await?, partition, wanted).await }).await
     }
 
     async fn known_usage(&self, partition: i32, keys: &[LedgerKey]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {

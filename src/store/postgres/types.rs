@@ -11,6 +11,9 @@ use crate::domain::{EventKey, Instant, Position};
 /// Microseconds from 1970-01-01, where ours begin, to 2000-01-01, where PostgreSQL's do.
 pub(super) const EPOCH: i64 = 946_684_800_000_000;
 
+/// The earliest instant that a timestamptz can be.
+pub(super) const FIRST: Instant = Instant::from_micros(EPOCH - 211_813_488_000_000_000);
+
 /// An instant in a timestamptz.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Timestamp(pub(super) Instant);

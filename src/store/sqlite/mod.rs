@@ -25,7 +25,7 @@ use super::{
     AcceptedGap, AlertRow, Answer, AppliedUpTo, Commit, CommitError, Deployment, Gaps, LedgerKey, LedgerRow,
     LetterPage, LetterSelection, ListedLetter, OfCustomer, Options, OutboxPart, Partitioned, Place, Progress,
     Published, Question, RelayState, RepairRequest, Repaired, RunFactRow, Settled, Side, Snapshot, Store, StoreError,
-    Taken, WholeLetter,
+    Taken, Wanted, WholeLetter,
 };
 use crate::domain::{AccountImage, Instant, Partitioner, Position, Totals};
 
@@ -149,11 +149,11 @@ impl Store for Sqlite {
         read::take(&self.writer, partition).await.map_err(|error| self.error(&error))
     }
 
-    async fn accounts(&self, partition: i32, customers: &[i64]) -> Result<Vec<AccountImage>, StoreError> {
+    async fn accounts(&self, partition: i32, wanted: &[Wanted]) -> Result<Vec<AccountImage>, StoreError> {
         let mut connection = self.writer.acquire().await.map_err(|error| self.error(&error))?;
         let mut images = Vec::new();
-        for customer in customers {
-            let image = read::account(&mut connection, partition, *customer).await;
+        for wanted in wanted {
+            let image = read::account(&mut connection, partition, *wanted).await;
             images.extend(image.map_err(|error| self.error(&error))?);
         }
         Ok(images)

@@ -12,7 +12,7 @@ use crate::domain::{
 };
 use crate::store::{
     AlertRow, AlertsOffset, LedgerKey, LedgerRow, OfCustomer, OutboxPart, Partitioned, Progress, RelayState,
-    RunFactRow, StoredAhead, Taken,
+    RunFactRow, StoredAhead, Taken, Wanted,
 };
 
 /// A key as its 16 bytes, big-endian, so that blobs are compared as the order wants it.
@@ -142,8 +142,9 @@ fn stored_ahead(row: &SqliteRow) -> Result<StoredAhead, Error> {
 pub(super) async fn account(
     connection: &mut SqliteConnection,
     partition: i32,
-    customer: i64,
+    wanted: Wanted,
 ) -> Result<Option<AccountImage>, Error> {
+    let Wanted { customer, since } = wanted;
     let own = sqlx::query("SELECT * FROM customer WHERE partition = ? AND customer_id = ?");
     let Some(row) = own.bind(partition).bind(customer).fetch_optional(&mut *connection).await? else {
         return Ok(None);
@@ -164,9 +165,14 @@ pub(super) async fn account(
     for row in rows.bind(partition).bind(customer).fetch_all(&mut *connection).await? {
         image.lines.push(line(&row)?);
     }
-    let rows = sqlx::query("SELECT * FROM bucket WHERE partition = ? AND customer_id = ?");
-    for row in rows.bind(partition).bind(customer).fetch_all(&mut *connection).await? {
-        image.buckets.push(bucket(&row)?);
+    match since {
+        None => {
+            let rows = sqlx::query("SELECT * FROM bucket WHERE partition = ? AND customer_id = ?");
+            for row in rows.bind(partition).bind(customer).fetch_all(&mut *connection).await? {
+                image.buckets.push(bucket(&row)?);
+            }
+        }
+        Some(since) => add_buckets_since(connection, partition, &mut image, since).await?,
     }
     let rows = sqlx::query("SELECT * FROM reversal WHERE partition = ? AND customer_id = ? AND pending");
     for row in rows.bind(partition).bind(customer).fetch_all(&mut *connection).await? {
@@ -180,6 +186,38 @@ pub(super) async fn account(
             .await?;
     image.latest_usage = latest.map(Instant::from_micros);
     Ok(Some(image))
+}
+
+/// Adds the buckets of an account, whose assignments are there, that may be drawn from at an instant or later.
+async fn add_buckets_since(
+    connection: &mut SqliteConnection,
+    partition: i32,
+    image: &mut AccountImage,
+    since: Instant,
+) -> Result<(), Error> {
+    image.since = Some(since);
+    for row in &image.assignments {
+        let Some(assignment) = &row.assignment else { continue };
+        let rows = sqlx::query(
+            "SELECT * FROM bucket WHERE partition = ? AND customer_id = ? AND level = ? AND assignment_id = ? \
+             AND window_start >= ?",
+        )
+        .bind(partition)
+        .bind(image.customer)
+        .bind(row.key.level.number())
+        .bind(row.key.id)
+        .bind(assignment.starts_from(since).micros());
+        for row in rows.fetch_all(&mut *connection).await? {
+            image.buckets.push(bucket(&row)?);
+        }
+    }
+    let last: Option<i32> = sqlx::query_scalar("SELECT max(slot) FROM bucket WHERE partition = ? AND customer_id = ?")
+        .bind(partition)
+        .bind(image.customer)
+        .fetch_one(connection)
+        .await?;
+    image.slots_are_given_up_to(last);
+    Ok(())
 }
 
 fn position(row: &SqliteRow) -> Result<Position, Error> {

@@ -7,7 +7,7 @@ use sqlx::{Error, Row, Sqlite, Transaction};
 
 use super::{behind, read, store_error};
 use crate::domain::{AccountImage, Position, Totals, UsageState, packed};
-use crate::store::{LedgerRow, Snapshot, StoreError};
+use crate::store::{LedgerRow, Snapshot, StoreError, Wanted};
 
 /// A read transaction.
 pub(super) struct Moment {
@@ -84,7 +84,7 @@ impl Snapshot for Moment {
     }
 
     async fn account(&mut self, partition: i32, customer: i64) -> Result<Option<AccountImage>, StoreError> {
-        let image = read::account(&mut self.transaction, partition, customer).await;
+        let image = read::account(&mut self.transaction, partition, Wanted::whole(customer)).await;
         image.map_err(|error| store_error(&self.place, &error))
     }
 
