@@ -7,9 +7,6 @@ use std::time::Duration;
 
 use sqlx::Connection as _;
 
-/// Partitions of the inputs.
-pub(crate) const PARTITIONS: i32 = 8;
-
 /// A running program.
 pub(crate) struct Running(pub(crate) Child);
 

@@ -6,8 +6,10 @@ use headroom::domain::Partitioner;
 use headroom::stream::feeder::{Feed, Feeder};
 
 use crate::LINES;
-use crate::deployment::{Deployment, PARTITIONS, on_postgres, until};
+use crate::deployment::{Deployment, on_postgres, until};
 
+/// Partitions of the inputs.
+const PARTITIONS: i32 = 8;
 /// When all of it happens: 2026-11-20T12:00:00Z.
 const NOW: i64 = 1_795_176_000_000;
 

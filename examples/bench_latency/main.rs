@@ -2,7 +2,8 @@
 //! watched, until it is in the query's answer, and until its alert is there for a read_committed reader.
 //!
 //! `make bench-latency` runs it; `EVENTS_PER_SECOND` (10,000); `DURATION`, how many seconds (30); `BACKLOG`, events that wait
-//! when the service starts (0): it prints how long those take, and the latencies are those after it.
+//! when the service starts (0): it prints how long those take, and the latencies are those after it; `PARTITIONS` of each
+//! input (8).
 
 #![expect(clippy::unwrap_used, reason = "a benchmark ends by panicking")]
 
@@ -21,7 +22,7 @@ use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
 
-use deployment::{Deployment, PARTITIONS, on_postgres, until};
+use deployment::{Deployment, on_postgres, until};
 
 /// Customers whose usage makes the rate.
 const CUSTOMERS: i64 = 20_000;
@@ -41,6 +42,7 @@ fn number(name: &str, usual: i64) -> i64 {
 /// Who sends.
 struct Sender {
     feeder: Feeder,
+    partitions: i32,
     topics: [String; 2],
     sent: AtomicI64,
 }
@@ -52,7 +54,7 @@ impl Sender {
             "{{\"specversion\":\"1.0\",\"type\":\"{kind}\",\"source\":\"/bench\",\"id\":\"{id}\",\"data\":{data}}}"
         );
         let key = customer.to_string();
-        let partition = Partitioner::Murmur2.partition(key.as_bytes(), PARTITIONS);
+        let partition = Partitioner::Murmur2.partition(key.as_bytes(), self.partitions);
         self.feeder.send(&Feed { topic, partition, key: &key, value: Some(&value), timestamp: millis() }).unwrap();
         self.sent.fetch_add(1, Ordering::Relaxed);
     }
@@ -124,12 +126,14 @@ fn read_alerts(deployment: &Deployment, sent: Times, is_over: Arc<AtomicBool>) -
 
 fn main() {
     let (rate, seconds, backlog) = (number("EVENTS_PER_SECOND", 10_000), number("DURATION", 30), number("BACKLOG", 0));
+    let partitions = number("PARTITIONS", 8);
     let deployment = Deployment::new();
-    deployment.say(&["topics", "create", "--partitions", &PARTITIONS.to_string()]);
+    deployment.say(&["topics", "create", "--partitions", &partitions.to_string()]);
     deployment.say(&["migrate"]);
     let token = deployment.say(&["token"]);
     let sender = Arc::new(Sender {
         feeder: Feeder::new(&deployment.kafka).unwrap(),
+        partitions: i32::try_from(partitions).unwrap(),
         topics: deployment.topics.clone(),
         sent: AtomicI64::new(0),
     });
@@ -158,7 +162,7 @@ fn main() {
     let started = Instant::now();
     let running = deployment.run("worker,relay,reader", &[]);
     until(|| applied() + rate >= sender.sent.load(Ordering::Relaxed));
-    println!("{rate} events a second of {CUSTOMERS} customers");
+    println!("{rate} events a second of {CUSTOMERS} customers over {partitions} partitions");
     println!("the start, {} records: {:.1} s", 2 * CUSTOMERS + backlog, started.elapsed().as_secs_f64());
 
     let sent: Times = Arc::default();

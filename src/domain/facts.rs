@@ -305,6 +305,13 @@ pub enum Reference {
     Customer(CustomerFact),
 }
 
+impl Reference {
+    /// Whether it may change which buckets there are.
+    pub fn is_about_an_assignment(&self) -> bool {
+        matches!(self, Reference::Assignment(_) | Reference::AssignmentRemoved(_))
+    }
+}
+
 /// Whether a bill run still follows its facts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RunStatus {

@@ -23,8 +23,8 @@ pub struct AccountImage {
     pub lines: Vec<LineRow>,
     /// The buckets that something drew from, and some that nothing draws from any more.
     pub buckets: Vec<BucketRow>,
-    /// Where that is an instant, `buckets` may lack those that may not be drawn from at it or later; and no assignment
-    /// changes then. `None`: all are there.
+    /// Where that is an instant, every bucket that expires after it is in `buckets`, and earlier ones need not be; such an
+    /// account's assignments must not change. `None`: all are there.
     pub since: Option<Instant>,
     /// Reversals whose event has not come.
     pub pending_reversals: Vec<Position>,

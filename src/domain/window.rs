@@ -82,10 +82,14 @@ impl Assignment {
         self.windows_between(calendar, instant, next)
     }
 
-    /// A bound that needs no calendar: a bucket whose window starts before it may not be drawn from at `since` or later. It
-    /// lies no more than a few days before the start of the first that may, or that of a month.
-    pub fn starts_from(&self, since: Instant) -> Instant {
+    /// A bound that needs no calendar: a bucket whose window starts before it may not be drawn from at `since` or later; `None`
+    /// where none may. It lies some days before the start of the first that may, for months more than for weeks and days.
+    pub fn starts_from(&self, since: Instant) -> Option<Instant> {
         const DAY: i64 = 86_400_000_000;
+        let is_over = |end: Date| i64::from(end.days()).saturating_add(3).saturating_mul(DAY) <= since.micros();
+        if self.plan.components.is_empty() || self.end_date.is_some_and(is_over) {
+            return None;
+        }
         let longest = match self.plan.frequency {
             Frequency::Daily => 1,
             Frequency::Weekly(_) => 7,
@@ -93,7 +97,19 @@ impl Assignment {
         };
         // Clocks that change make days longer, once even by a whole one.
         let days = longest * (1 + i64::from(self.plan.rollover_periods)) + 2;
-        Instant::from_micros(since.micros().saturating_sub(days * DAY))
+        Some(Instant::from_micros(since.micros().saturating_sub(days * DAY)))
+    }
+
+    /// The latest instant, at or before this one, at which a window of it expires; `None` where none did by then.
+    pub fn last_expiry_by(&self, calendar: &Calendar, at: Instant) -> Option<Instant> {
+        let (from, until) = self.span(calendar);
+        if until <= at {
+            return (from < until).then_some(until);
+        }
+        let frequency = self.plan.frequency;
+        let period = frequency.period_of(calendar.date_of(at));
+        let last = period - 1 - i32::from(self.plan.rollover_periods);
+        (last >= frequency.period_of(self.start_date)).then(|| calendar.start_of(frequency.first_day(period)))
     }
 
     /// The windows whose buckets may be drawn at some instant of `from..until`, earliest first.
@@ -121,10 +137,23 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{Level, Plan};
+    use crate::domain::{ChargingType, Component, Level, Plan, Quantity};
 
     fn date(text: &str) -> Date {
         Date::parse(text).expect("a date")
+    }
+
+    fn component() -> Component {
+        Component {
+            id: 1,
+            by_value: false,
+            charging_type: ChargingType::Megabytes,
+            allowance: Quantity::ZERO,
+            timebands: Vec::new(),
+            charge_groups: Vec::new(),
+            charge_group_categories: Vec::new(),
+            dial_strings: Vec::new(),
+        }
     }
 
     fn assignment(frequency: Frequency, rollover_periods: u16, start: &str, end: Option<&str>) -> Assignment {
@@ -141,7 +170,7 @@ mod tests {
                 rollover_periods,
                 min_qualifying_quantity: None,
                 max_per_event_quantity: None,
-                components: Vec::new(),
+                components: vec![component()],
             },
             thresholds: None,
         }
@@ -200,7 +229,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_may_be_drawn_from_starts_after_the_bound(
+        fn what_may_be_drawn_from_starts_after_the_bound_and_expires_after_the_last(
             zone in prop_oneof![Just("UTC"), Just("America/Havana"), Just("Pacific/Apia"), Just("Pacific/Kwajalein")],
             frequency in prop_oneof![Just(Frequency::Daily), Just(Frequency::Weekly(3)), Just(Frequency::Monthly(28))],
             rollover in prop_oneof![0u16..3, Just(u16::MAX)],
@@ -216,7 +245,13 @@ mod tests {
             let since = Instant::from_micros(calendar.start_of(start_date).micros() + hours * 3_600_000_000);
             let bound = assignment.starts_from(since);
             for window in assignment.windows_between(&calendar, since, Instant::from_micros(since.micros() + 86_400_000_000)) {
-                prop_assert!(window.start >= bound, "{window:?} of {bound:?}");
+                prop_assert!(bound.is_some_and(|bound| window.start >= bound), "{window:?} of {bound:?}");
+            }
+            let last = assignment.last_expiry_by(&calendar, since);
+            prop_assert!(last.is_none_or(|last| last <= since));
+            let until = Instant::from_micros(since.micros() + 1);
+            for window in assignment.windows_between(&calendar, calendar.start_of(start_date), until) {
+                prop_assert_eq!(window.expiry <= since, last.is_some_and(|last| window.expiry <= last), "{:?}", window);
             }
         }
     }

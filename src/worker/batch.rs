@@ -231,7 +231,7 @@ impl Batch {
     /// The same records in their order, in batches whose accounts fit a portion and that keep each fact about a bill run
     /// apart: it is applied in a transaction of its own (`domain.md section 3`). Usage from `recent_from` on needs no buckets
     /// of long ago.
-    pub(super) fn apart(self, rules: &Rules, portion: Portion, recent_from: Option<Instant>) -> Vec<Batch> {
+    pub(super) fn apart(self, rules: &Rules, portion: Portion, recent_from: Instant) -> Vec<Batch> {
         let begins = self.begins_of_parts(portion, recent_from);
         if begins.is_empty() {
             return vec![self];
@@ -246,7 +246,7 @@ impl Batch {
     }
 
     /// The places of the records, but for the first, with which such a part begins.
-    fn begins_of_parts(&self, portion: Portion, recent_from: Option<Instant>) -> Vec<usize> {
+    fn begins_of_parts(&self, portion: Portion, recent_from: Instant) -> Vec<usize> {
         let old = self.reaching_back(recent_from);
         let recent_size = portion.size(false).saturating_mul(self.len() - old.len());
         let most = portion.size(true).saturating_mul(old.len()).saturating_add(recent_size);
@@ -276,12 +276,14 @@ impl Batch {
         begins
     }
 
-    /// The places of the records that may need buckets of long ago, in order: facts, usage and reversals that are not recent.
-    fn reaching_back(&self, recent_from: Option<Instant>) -> Vec<u32> {
-        let is_old = |key: &LedgerKey| recent_from.is_some_and(|recent| key.position.start < recent);
+    /// The places of the records that may need buckets of long ago, in order: facts about assignments, usage and reversals that
+    /// are not recent.
+    fn reaching_back(&self, recent_from: Instant) -> Vec<u32> {
+        let is_old = |key: &LedgerKey| key.position.start < recent_from;
         let usage = self.usage.iter().filter(|usage| is_old(&usage.key)).map(|usage| usage.origin);
         let reversals = self.reversals.iter().filter(|reversal| is_old(&reversal.key)).map(|reversal| reversal.origin);
-        let references = self.references.iter().map(|reference| reference.origin);
+        let about_assignments = self.references.iter().filter(|reference| reference.fact.is_about_an_assignment());
+        let references = about_assignments.map(|reference| reference.origin);
         let mut places: Vec<u32> = usage.chain(reversals).chain(references).collect();
         places.sort_unstable();
         places
@@ -574,7 +576,7 @@ mod tests {
         push(&mut batch, Input::Usage, 12, "usage.recorded", "1", "{}");
         let next = |batch: &Batch, from: Offsets| batch.next(from);
         let whole = next(&batch, Offsets::default());
-        let parts = batch.apart(&RULES, Portion::of_customers(100), None);
+        let parts = batch.apart(&RULES, Portion::of_customers(100), Instant::MIN);
         let shapes: Vec<_> = parts.iter().map(|p| (p.usage.len(), p.bill_runs.len(), p.refused.len())).collect();
         assert_eq!(shapes, [(2, 0, 0), (0, 1, 0), (0, 1, 0), (0, 0, 1)]);
         assert_eq!(parts.iter().fold(Offsets::default(), |from, part| next(part, from)), whole);
@@ -599,7 +601,7 @@ mod tests {
         let mut batch = Batch::new(0);
         usage(&mut batch, 0);
         usage(&mut batch, 1);
-        let parts = batch.apart(&RULES, Portion::of_customers(1), None);
+        let parts = batch.apart(&RULES, Portion::of_customers(1), Instant::MIN);
         assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2]);
     }
 
@@ -611,7 +613,7 @@ mod tests {
             batch
         };
         let lengths = |parts: &[Batch]| parts.iter().map(Batch::len).collect::<Vec<_>>();
-        let apart = |batch: Batch, customers| batch.apart(&RULES, Portion::of_customers(customers), None);
+        let apart = |batch: Batch, customers| batch.apart(&RULES, Portion::of_customers(customers), Instant::MIN);
         assert_eq!(lengths(&apart(batch(), 3)), [7], "of three customers");
         assert_eq!(lengths(&apart(batch(), 2)), [4, 3]);
         assert_eq!(lengths(&apart(batch(), 1)), [1, 1, 1, 1, 2, 1]);
@@ -636,21 +638,25 @@ mod tests {
         };
         let portion = Portion::of_sizes(10, 2, 5);
         let lengths = |lateness| {
-            let parts = batch(lateness).apart(&RULES, portion, Some(Instant::from_micros(100)));
+            let parts = batch(lateness).apart(&RULES, portion, Instant::from_micros(100));
             parts.iter().map(Batch::len).collect::<Vec<_>>()
         };
         assert_eq!(lengths([false; 5]), [5], "8 bytes");
         assert_eq!(lengths([true, false, false, false, false]), [4, 1], "9 bytes of three, 2 of the last");
         assert_eq!(lengths([false, false, true, false, false]), [4, 1], "a customer counts once");
         assert_eq!(lengths([true; 5]), [3, 2]);
+        let parts = batch([false; 5]).apart(&RULES, portion, Instant::MAX);
+        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [3, 2], "nothing is recent");
         let mut facts = Batch::new(0);
         for (offset, customer) in [(0, "1"), (1, "2"), (2, "3")] {
-            let data = format!("{{\"version\":1,\"customerId\":{customer},\"billingCycleId\":0}}");
-            push(&mut facts, Input::Assignments, offset, "customer.changed", customer, &data);
+            let data = format!(
+                "{{\"version\":1,\"customerId\":{customer},\"assignmentId\":1,\"assignmentLevel\":\"CUSTOMER\"}}"
+            );
+            push(&mut facts, Input::Assignments, offset, "assignment.removed", customer, &data);
         }
         assert_eq!(facts.references.len(), 3);
-        let parts = facts.apart(&RULES, portion, None);
-        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2, 1], "facts need all of an account");
+        let parts = facts.apart(&RULES, portion, Instant::MIN);
+        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2, 1], "assignments need all of an account");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use rustc_hash::FxHashMap;
 
-use crate::domain::Account;
+use crate::domain::{Account, Instant};
 
 /// Accounts by customer. Those used longest ago go first when the limit is passed.
 #[derive(Debug, Default)]
@@ -28,19 +28,29 @@ impl Cache {
         Some(cached.account)
     }
 
-    /// Puts the accounts of a batch back, without the buckets of so long before their latest usage, in microseconds. Lets
-    /// the oldest go when they are more than `limit` bytes together.
-    pub(super) fn put(&mut self, accounts: impl Iterator<Item = Account>, limit: usize, look_back: i64) {
+    /// Puts the accounts of a batch back, without buckets of before what `keep_from` says of their latest usage. Lets the
+    /// oldest go when they are more than `limit` bytes together. Returns how many bytes the batch's are.
+    pub(super) fn put(
+        &mut self,
+        accounts: impl Iterator<Item = Account>,
+        limit: usize,
+        keep_from: impl Fn(Instant) -> Instant,
+    ) -> usize {
         self.now += 1;
+        let before = self.size;
         for mut account in accounts {
-            account.shed(look_back);
+            if let Some(latest) = account.latest_usage() {
+                account.shed(keep_from(latest));
+            }
             let size = account.size();
             self.size += size;
             self.accounts.insert(account.customer(), Cached { account, size, used: self.now });
         }
+        let put = self.size - before;
         if self.size > limit {
             self.shrink(limit / 4 * 3);
         }
+        put
     }
 
     /// Forgets all of them.

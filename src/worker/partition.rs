@@ -78,6 +78,21 @@ pub struct Context {
     pub health: Health,
 }
 
+impl Context {
+    /// An instant before which late usage is not expected, given the latest that there is. Usage of times to come, by a clock that is
+    /// wrong, changes nothing of that.
+    fn keep_from(&self) -> impl Fn(Instant) -> Instant + use<> {
+        let (now, back) = ((self.now)(), self.look_back());
+        move |latest| back(latest.min(now))
+    }
+
+    /// An instant so much before another one as accounts in memory reach back.
+    fn look_back(&self) -> impl Fn(Instant) -> Instant + use<> {
+        let micros = i64::try_from(self.look_back.as_micros()).unwrap_or(i64::MAX);
+        move |instant| Instant::from_micros(instant.micros().saturating_sub(micros))
+    }
+}
+
 /// A partition pair and what its owner knows of it.
 pub struct Partition {
     pub(super) context: Arc<Context>,
@@ -101,13 +116,13 @@ pub struct Partition {
     sources_bytes: usize,
     /// How many customers' held usage is let in at once: fewer while that takes too long.
     pub(super) let_in: usize,
-    /// Of how many customers records are applied at once.
+    /// How much of a batch is applied at once.
     portion: Portion,
     /// Ends of its topics that it has yet to come to.
     pub(super) ends: Arc<Ends>,
     cache: Cache,
-    /// The latest start time of the usage of all accounts that were in memory.
-    latest_usage: Option<Instant>,
+    /// The latest start time of the usage of all accounts that were in memory; the least there is where there was none.
+    latest_usage: Instant,
     pub(super) waterfall: Waterfall,
     /// Scratch space: what the event at hand draws, and the same packed.
     pub(super) draws: Vec<Draw>,
@@ -174,7 +189,7 @@ impl Partition {
             portion: Portion::new(accounts_bytes),
             ends: Arc::default(),
             cache: Cache::default(),
-            latest_usage: None,
+            latest_usage: Instant::MIN,
             waterfall: Waterfall::default(),
             draws: Vec::new(),
             packed: Vec::new(),
@@ -247,7 +262,8 @@ impl Partition {
 
     /// A batch in the parts that are to be applied one after the other, each in one commit.
     pub fn apart(&self, batch: Batch) -> Vec<Batch> {
-        let recent_from = self.latest_usage.map(|latest| self.look_back_from(latest));
+        let by_runs = self.is_storing() || self.is_letting_in() || batch.brings_bill_run();
+        let recent_from = if by_runs { Instant::MAX } else { self.context.keep_from()(self.latest_usage) };
         batch.apart(&self.context.rules, self.portion, recent_from)
     }
 
@@ -290,14 +306,15 @@ impl Partition {
         }
         batch.usage.sort_unstable_by_key(|usage| (usage.key, usage.origin));
         self.before_bill_run(batch).await?;
-        let mut accounts = self.accounts_of(batch, behind).await?;
+        let mut wanted = self.wanted(batch, behind);
+        let held = self.held_of(batch, &mut wanted).await?;
+        let mut accounts = self.accounts_of(wanted).await?;
         self.store_ahead(accounts.iter().map(Account::customer), &mut draft.commit).await?;
         self.take_bill_run(batch, &mut draft);
         let due = self.due(&accounts);
         let (unsettled, moved) = self.take_references(batch, &mut accounts, &mut draft);
         let mut judged = self.judge(batch, &mut accounts, &mut draft).await?;
-        let held = self.held_of(moved, &due).await?;
-        self.release(batch, held, &due, &mut accounts, &mut judged, &mut draft)?;
+        self.release(batch, held, (&moved, &due), &mut accounts, &mut judged, &mut draft)?;
         let tail = Tail::after(batch, judged.new.len());
         Ok(Prepared { accounts, unsettled, judged, draft, tail })
     }
@@ -327,9 +344,11 @@ impl Partition {
         self.note_behind(&commit);
         self.sources_bytes += size_of_sources(&commit);
         self.sources.extend(commit.sources.into_iter().map(|(number, source)| (source, number)));
-        self.portion.note(&accounts);
-        self.latest_usage = self.latest_usage.max(accounts.iter().filter_map(Account::latest_usage).max());
-        self.cache.put(accounts.into_iter(), self.context.cache_bytes, self.look_back());
+        self.latest_usage = accounts.iter().filter_map(Account::latest_usage).fold(self.latest_usage, Instant::max);
+        let whole: usize = accounts.iter().map(|account| account.size() + account.size_left_out()).sum();
+        let (count, keep_from) = (accounts.len(), self.context.keep_from());
+        let recent = self.cache.put(accounts.into_iter(), self.context.cache_bytes, keep_from);
+        self.portion.note(count, recent, whole.max(recent));
         Ok(applied)
     }
 
@@ -348,21 +367,27 @@ impl Partition {
         draft.commit.dead_letters.push(batch.dead_letter(origin, topic, refusal));
     }
 
-    /// The accounts that the batch is about, and those of customers who catch up, by customer.
-    async fn accounts_of(&mut self, batch: &Batch, behind: &[i64]) -> Result<Vec<Account>, StoreError> {
-        let wanted = self.wanted(batch, behind);
+    /// The accounts of these customers, by customer, reaching as far back as wanted.
+    async fn accounts_of(&mut self, wanted: Vec<Wanted>) -> Result<Vec<Account>, StoreError> {
         let mut accounts = Vec::with_capacity(wanted.len());
-        let mut missing = Vec::new();
-        for wanted in wanted {
-            match self.cache.take(wanted.customer).filter(|account| account.reaches(wanted.since)) {
-                Some(account) => accounts.push(account),
-                None => missing.push(self.looking_back(wanted)),
+        let (mut missing, mut short) = (Vec::new(), FxHashMap::default());
+        let back = self.context.look_back();
+        for Wanted { customer, since } in wanted {
+            match self.cache.take(customer) {
+                Some(account) if account.reaches(since) => accounts.push(account),
+                known => {
+                    short.extend(known.map(|account| (customer, account)));
+                    missing.push(Wanted { customer, since: since.map(&back) });
+                }
             }
         }
         if !missing.is_empty() {
             let images = self.context.patiently(|| self.context.store.accounts(self.partition, &missing)).await?;
             let known: FxHashSet<i64> = images.iter().map(|image| image.customer).collect();
-            accounts.extend(images.into_iter().map(|image| Account::restore(image, &self.context.calendar)));
+            accounts.extend(images.into_iter().map(|image| match short.remove(&image.customer) {
+                Some(known) => known.reaching_back(image, &self.context.calendar),
+                None => Account::restore(image, &self.context.calendar),
+            }));
             let new = missing.into_iter().map(|wanted| wanted.customer).filter(|customer| !known.contains(customer));
             accounts.extend(new.map(Account::new));
             accounts.sort_unstable_by_key(Account::customer);
@@ -371,36 +396,22 @@ impl Partition {
     }
 
     /// How far back it must know the accounts of a batch, by customer: to the earliest usage that comes or is reversed. To
-    /// the beginning where assignments may change, or usage may count that was held; and of customers who catch up.
+    /// the beginning where assignments may change, and of customers who catch up.
     fn wanted(&self, batch: &Batch, behind: &[i64]) -> Vec<Wanted> {
         let of = |key: &LedgerKey| Wanted { customer: key.customer, since: Some(key.position.start) };
         // The usage of a customer is in order.
         let mut wanted: Vec<Wanted> = batch.usage.iter().map(|usage| of(&usage.key)).collect();
         wanted.dedup_by_key(|wanted| wanted.customer);
         wanted.extend(batch.reversals.iter().map(|reversal| of(&reversal.key)));
-        wanted.extend(batch.references.iter().map(|reference| Wanted::whole(reference.customer)));
+        let now = (self.context.now)();
+        wanted.extend(batch.references.iter().map(|reference| Wanted {
+            customer: reference.customer,
+            since: (!reference.fact.is_about_an_assignment()).then_some(now),
+        }));
         wanted.extend(behind.iter().copied().map(Wanted::whole));
         wanted.sort_unstable();
         wanted.dedup_by_key(|wanted| wanted.customer);
-        if let Some((_, after)) = self.bill_runs.letting_in() {
-            let due = wanted.partition_point(|wanted| wanted.customer <= after);
-            wanted[due..].iter_mut().for_each(|wanted| wanted.since = None);
-        }
         wanted
-    }
-
-    /// The same, and somewhat further back.
-    fn looking_back(&self, wanted: Wanted) -> Wanted {
-        Wanted { since: wanted.since.map(|since| self.look_back_from(since)), ..wanted }
-    }
-
-    fn look_back_from(&self, instant: Instant) -> Instant {
-        Instant::from_micros(instant.micros().saturating_sub(self.look_back()))
-    }
-
-    /// How long before their latest usage accounts reach back, in microseconds.
-    fn look_back(&self) -> i64 {
-        i64::try_from(self.context.look_back.as_micros()).unwrap_or(i64::MAX)
     }
 
     /// Takes the reference facts in their order of arrival. Returns the customers whose known usage may draw otherwise

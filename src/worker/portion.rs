@@ -1,8 +1,6 @@
 //! Records of how many customers are applied at once, so that their accounts take about so much memory: an account is as
 //! large as the number of its buckets, which is not known before it is loaded. Most are loaded without those of long ago.
 
-use crate::domain::Account;
-
 /// How many customers to begin with, while nothing is known.
 const FIRST: usize = 250;
 /// How many times as many the next may be.
@@ -48,14 +46,8 @@ impl Portion {
         bytes <= self.limit
     }
 
-    /// Notes what the accounts of a commit were like.
-    pub(super) fn note(&mut self, accounts: &[Account]) {
-        let recent: usize = accounts.iter().map(Account::size).sum();
-        let left_out: usize = accounts.iter().map(Account::size_left_out).sum();
-        self.note_sizes(accounts.len(), recent, recent + left_out);
-    }
-
-    fn note_sizes(&mut self, accounts: usize, recent: usize, whole: usize) {
+    /// Notes how many bytes so many accounts took, without the buckets of long ago and with them.
+    pub(super) fn note(&mut self, accounts: usize, recent: usize, whole: usize) {
         if accounts > 0 {
             let next = |size: usize, all: usize| all.div_ceil(accounts).max(size / GROWTH).max(1);
             self.recent = next(self.recent, recent);
@@ -73,7 +65,7 @@ mod tests {
         let limit = 24 << 20;
         let mut portion = Portion::new(limit);
         let mut note = |accounts, recent, whole| {
-            portion.note_sizes(accounts, recent, whole);
+            portion.note(accounts, recent, whole);
             [false, true].map(|is_whole| limit / portion.size(is_whole))
         };
         let small: Vec<[usize; 2]> = (0..3).map(|_| note(100, 200_000, 800_000)).collect();

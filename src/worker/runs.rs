@@ -12,7 +12,7 @@ use super::batch::Batch;
 use super::partition::{Applied, Draft, Partition, account_of};
 use super::usage::{Judged, read};
 use crate::domain::{
-    Account, BillRun, BillRunRow, Instant, Reason, Refusal, RunFact, RunTaken, Taken, packed, standing,
+    Account, BillRun, BillRunRow, Instant, Reason, Reference, Refusal, RunFact, RunTaken, Taken, packed, standing,
 };
 use crate::store::{Commit, CommitError, LedgerKey, LedgerRow, StoreError, StoredAhead, Wanted};
 
@@ -218,18 +218,30 @@ impl Partition {
         accounts[first..].iter().map(|account| (account.customer(), account.billing_cycle())).collect()
     }
 
-    /// The held usage of those customers of a batch whose may count now: those whose billing cycle is another, and those that
-    /// are due.
-    pub(super) async fn held_of(&self, moved: Vec<i64>, due: &[(i64, i64)]) -> Result<Vec<HeldUsage>, StoreError> {
-        let mut customers = moved;
-        customers.extend(due.iter().map(|(customer, _)| customer));
-        if customers.is_empty() || self.totals.held == 0 {
+    /// The held usage of those customers of a batch whose may count then: those whose billing cycle may be another, and those
+    /// that are due. Their accounts must reach back to it.
+    pub(super) async fn held_of(&self, batch: &Batch, wanted: &mut [Wanted]) -> Result<Vec<HeldUsage>, StoreError> {
+        if self.totals.held == 0 {
+            return Ok(Vec::new());
+        }
+        let cycles = batch.references.iter().filter(|reference| matches!(reference.fact, Reference::Customer(_)));
+        let mut customers: Vec<i64> = cycles.map(|reference| reference.customer).collect();
+        if let Some((_, after)) = self.bill_runs.letting_in() {
+            let due = wanted.partition_point(|wanted| wanted.customer <= after);
+            customers.extend(wanted[due..].iter().map(|wanted| wanted.customer));
+        }
+        if customers.is_empty() {
             return Ok(Vec::new());
         }
         customers.sort_unstable();
         customers.dedup();
         let store = &self.context.store;
         let rows = self.context.patiently(|| store.held_usage(self.partition, &customers)).await?;
+        for of in &rows {
+            let at = wanted.binary_search_by_key(&of.customer, |wanted| wanted.customer);
+            let wanted = &mut wanted[at.expect("each of these customers is wanted")];
+            wanted.since = wanted.since.min(Some(of.row.position.start));
+        }
         let held = rows
             .into_iter()
             .map(|of| HeldUsage { key: LedgerKey { customer: of.customer, position: of.row.position }, row: of.row });
@@ -278,12 +290,13 @@ impl Partition {
         }
     }
 
-    /// Lets in the usage of `held` that no closed run covers any more and no reversal took back.
+    /// Lets in the usage of `held` that no closed run covers any more and no reversal took back: of customers who are in
+    /// another billing cycle now, and of those that are due.
     pub(super) fn release(
         &self,
         batch: &Batch,
         held: Vec<HeldUsage>,
-        due: &[(i64, i64)],
+        (moved, due): (&[i64], &[(i64, i64)]),
         accounts: &mut [Account],
         judged: &mut Judged,
         draft: &mut Draft,
@@ -293,6 +306,9 @@ impl Partition {
             let cycle = account_of(accounts, held.key.customer).billing_cycle();
             let date = self.context.calendar.date_of(held.key.position.start);
             let due = due.binary_search_by_key(&held.key.customer, |due| due.0).ok().map(|at| due[at].1);
+            if due.is_none() && moved.binary_search(&held.key.customer).is_err() {
+                return false;
+            }
             let covered =
                 self.bill_runs.hold(cycle, date) && due.is_none_or(|before| self.bill_runs.hold(before, date));
             let taken_back = judged.taken_back.binary_search_by_key(&held.key, |back| back.key).is_ok();

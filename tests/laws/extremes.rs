@@ -243,7 +243,9 @@ fn context(zone: &str, store: Arc<dyn Store>, rules: Rules) -> Context {
         thresholds: vec![percent(20_000_000), percent(i64::MAX)],
         alert_source: "laws".to_owned(),
         topics: ["usage-events".to_owned(), "assignment-events".to_owned()],
-        now: || headroom::domain::Instant::from_micros(0),
+        // Late enough that no usage is of times to come: 9999-12-31.
+        // 9999-12-31: no usage is of times to come.
+        now: || headroom::domain::Instant::from_micros(253_402_214_400_000_000),
         cache_bytes: 1 << 20,
         accounts_bytes: 4_000,
         look_back: Duration::ZERO,

@@ -474,7 +474,9 @@ pub(crate) fn context(history: &History, store: Arc<dyn Store>) -> Context {
         thresholds: history.thresholds.iter().copied().map(threshold).collect(),
         alert_source: "laws".to_owned(),
         topics: ["usage-events".to_owned(), "assignment-events".to_owned()],
-        now: || Instant::from_micros(0),
+        // Late enough that no usage is of times to come: 9999-12-31.
+        // 9999-12-31: no usage is of times to come.
+        now: || Instant::from_micros(253_402_214_400_000_000),
         cache_bytes: history.cache_bytes,
         accounts_bytes: usize::MAX,
         look_back: Duration::from_secs(history.look_back),

@@ -223,7 +223,7 @@ impl Rows {
         let Some(since) = since else { return image };
         image.since = Some(since);
         image.slots_are_given_up_to(image.buckets.iter().map(|bucket| bucket.slot).max());
-        let starts = |row: &AssignmentRow| Some((row.key, row.assignment.as_ref()?.starts_from(since)));
+        let starts = |row: &AssignmentRow| Some((row.key, row.assignment.as_ref()?.starts_from(since)?));
         let starts: BTreeMap<AssignmentKey, Instant> = image.assignments.iter().filter_map(starts).collect();
         image.buckets.retain(|row| starts.get(&row.assignment).is_some_and(|start| row.window_start >= *start));
         image

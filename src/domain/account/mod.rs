@@ -172,7 +172,6 @@ impl Account {
         account.lines = Lines::restore(image.lines);
         account.pending_reversals = image.pending_reversals.into_iter().collect();
         account.latest_usage = image.latest_usage;
-        account.since = image.since;
         account.assignments = image
             .assignments
             .into_iter()
@@ -184,7 +183,16 @@ impl Account {
         account.next_slot = rows.last().map_or(0, |last| last.slot.saturating_add(1)).max(image.next_slot);
         account.buckets = rows.into_iter().map(|row| Bucket::new(row, None, true)).collect();
         account.index(calendar);
+        // It reaches back to when something of it expired last.
+        let assignments = account.assignments.iter().filter_map(|state| state.row.assignment.as_ref());
+        let last = |since| assignments.filter_map(|assignment| assignment.last_expiry_by(calendar, since)).max();
+        account.since = image.since.and_then(last);
         account
+    }
+
+    /// The same, as a store kept it with more of its buckets. Of its lines it knows more than a store.
+    pub fn reaching_back(self, image: AccountImage, calendar: &Calendar) -> Account {
+        Account { lines: self.lines, ..Account::restore(image, calendar) }
     }
 
     /// The customer.
@@ -261,7 +269,7 @@ impl Account {
 
     /// About how many bytes more it would take with the buckets that are left out.
     pub fn size_left_out(&self) -> usize {
-        let slots = usize::try_from(self.next_slot).unwrap_or(0);
+        let slots = self.since.map_or(0, |_| usize::try_from(self.next_slot).unwrap_or(0));
         slots.saturating_sub(self.buckets.len()) * BUCKET
     }
 

@@ -4,11 +4,9 @@ use super::{Account, Bucket, first_expiry};
 use crate::domain::time::Instant;
 
 impl Account {
-    /// Lets go of the buckets that could not be drawn from any more so long before the latest usage, in microseconds.
-    /// What is left reaches back as far as it can. Between batches only.
-    pub fn shed(&mut self, look_back: i64) {
-        let Some(latest) = self.latest_usage else { return };
-        let keep_from = Instant::from_micros(latest.micros().saturating_sub(look_back));
+    /// Lets go of the buckets that may not be drawn from at this instant or later. What is left reaches back as far as it
+    /// can. Between batches only.
+    pub fn shed(&mut self, keep_from: Instant) {
         if self.first_expiry > keep_from {
             return;
         }

@@ -1,5 +1,5 @@
-//! What a worker reads: its partition when it takes it, accounts, and usage of the ledger. One query for each table,
-//! whatever the number of customers or events.
+//! What a worker reads: its partition when it takes it, accounts, and usage of the ledger. One query for each table (for
+//! buckets, one for all of an account and one for those since some time), whatever the number of customers or events.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -301,19 +301,23 @@ async fn add_buckets_since(connection: &mut PgConnection, partition: i32, images
     for image in images.values() {
         let Some(since) = image.since else { continue };
         for row in &image.assignments {
-            let Some(assignment) = &row.assignment else { continue };
+            let Some(start) = row.assignment.as_ref().and_then(|assignment| assignment.starts_from(since)) else {
+                continue;
+            };
             customers.push(image.customer);
             levels.push(i16::from(row.key.level.number()));
             ids.push(row.key.id);
-            starts.push(Timestamp(assignment.starts_from(since).max(FIRST)));
+            starts.push(Timestamp(start.max(FIRST)));
         }
     }
+    // The order makes a plan of any time, even one of an empty table, look into the index of that order.
     let mut rows = sqlx::query(
-        "SELECT b.customer_id, b.slot, b.level, b.assignment_id, b.component_id, b.window_start, b.charging_type, \
-         b.by_value, b.allowance, b.remaining, b.mark_start_time, b.mark_event_key \
-         FROM unnest($2::int8[], $3::int2[], $4::int8[], $5::timestamptz[]) k(customer_id, level, assignment_id, start) \
-         JOIN bucket b ON b.partition = $1 AND b.customer_id = k.customer_id AND b.level = k.level \
-         AND b.assignment_id = k.assignment_id AND b.window_start >= k.start",
+        "SELECT b.* FROM unnest($2::int8[], $3::int2[], $4::int8[], $5::timestamptz[]) \
+         k(customer_id, level, assignment_id, start) CROSS JOIN LATERAL (SELECT customer_id, slot, level, assignment_id, \
+         component_id, window_start, charging_type, by_value, allowance, remaining, mark_start_time, mark_event_key \
+         FROM bucket b WHERE b.partition = $1 AND b.customer_id = k.customer_id AND b.level = k.level \
+         AND b.assignment_id = k.assignment_id AND b.window_start >= k.start \
+         ORDER BY b.partition, b.customer_id, b.level, b.assignment_id, b.window_start) b",
     )
     .bind(partition)
     .bind(customers)

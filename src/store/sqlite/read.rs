@@ -197,7 +197,9 @@ async fn add_buckets_since(
 ) -> Result<(), Error> {
     image.since = Some(since);
     for row in &image.assignments {
-        let Some(assignment) = &row.assignment else { continue };
+        let Some(start) = row.assignment.as_ref().and_then(|assignment| assignment.starts_from(since)) else {
+            continue;
+        };
         let rows = sqlx::query(
             "SELECT * FROM bucket WHERE partition = ? AND customer_id = ? AND level = ? AND assignment_id = ? \
              AND window_start >= ?",
@@ -206,7 +208,7 @@ async fn add_buckets_since(
         .bind(image.customer)
         .bind(row.key.level.number())
         .bind(row.key.id)
-        .bind(assignment.starts_from(since).micros());
+        .bind(start.micros());
         for row in rows.fetch_all(&mut *connection).await? {
             image.buckets.push(bucket(&row)?);
         }
