@@ -306,9 +306,10 @@ pub enum Reference {
 }
 
 impl Reference {
-    /// Whether it may change which buckets there are.
-    pub fn is_about_an_assignment(&self) -> bool {
-        matches!(self, Reference::Assignment(_) | Reference::AssignmentRemoved(_))
+    /// Whether it may be that all buckets of the account are needed for it: since others may be there then, or since usage of any
+    /// time that was held may count, in another billing cycle.
+    pub fn may_need_all_buckets(&self) -> bool {
+        !matches!(self, Reference::Inventory(_))
     }
 }
 

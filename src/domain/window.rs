@@ -102,9 +102,9 @@ impl Assignment {
 
     /// The latest instant, at or before this one, at which a window of it expires; `None` where none did by then.
     pub fn last_expiry_by(&self, calendar: &Calendar, at: Instant) -> Option<Instant> {
-        let (from, until) = self.span(calendar);
+        let (_, until) = self.drawable(calendar)?;
         if until <= at {
-            return (from < until).then_some(until);
+            return Some(until);
         }
         let frequency = self.plan.frequency;
         let period = frequency.period_of(calendar.date_of(at));

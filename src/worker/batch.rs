@@ -276,14 +276,14 @@ impl Batch {
         begins
     }
 
-    /// The places of the records that may need buckets of long ago, in order: facts about assignments, usage and reversals that
-    /// are not recent.
+    /// The places of the records that may need buckets of long ago, in order: some facts, and what is not recent. Nothing is that
+    /// comes from [`Instant::MAX`] on.
     fn reaching_back(&self, recent_from: Instant) -> Vec<u32> {
         let is_old = |key: &LedgerKey| key.position.start < recent_from;
         let usage = self.usage.iter().filter(|usage| is_old(&usage.key)).map(|usage| usage.origin);
         let reversals = self.reversals.iter().filter(|reversal| is_old(&reversal.key)).map(|reversal| reversal.origin);
-        let about_assignments = self.references.iter().filter(|reference| reference.fact.is_about_an_assignment());
-        let references = about_assignments.map(|reference| reference.origin);
+        let needs_all = |of: &&BatchReference| recent_from == Instant::MAX || of.fact.may_need_all_buckets();
+        let references = self.references.iter().filter(needs_all).map(|reference| reference.origin);
         let mut places: Vec<u32> = usage.chain(reversals).chain(references).collect();
         places.sort_unstable();
         places
@@ -647,16 +647,20 @@ mod tests {
         assert_eq!(lengths([true; 5]), [3, 2]);
         let parts = batch([false; 5]).apart(&RULES, portion, Instant::MAX);
         assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [3, 2], "nothing is recent");
-        let mut facts = Batch::new(0);
-        for (offset, customer) in [(0, "1"), (1, "2"), (2, "3")] {
-            let data = format!(
-                "{{\"version\":1,\"customerId\":{customer},\"assignmentId\":1,\"assignmentLevel\":\"CUSTOMER\"}}"
-            );
-            push(&mut facts, Input::Assignments, offset, "assignment.removed", customer, &data);
-        }
-        assert_eq!(facts.references.len(), 3);
-        let parts = facts.apart(&RULES, portion, Instant::MIN);
-        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2, 1], "assignments need all of an account");
+        let facts = |kind: &str, more: &str, recent_from: Instant| {
+            let mut facts = Batch::new(0);
+            for (offset, customer) in [(0, "1"), (1, "2"), (2, "3")] {
+                let data = format!("{{\"version\":1,\"customerId\":{customer},{more}}}");
+                push(&mut facts, Input::Assignments, offset, kind, customer, &data);
+            }
+            assert_eq!(facts.references.len(), 3);
+            facts.apart(&RULES, portion, recent_from).iter().map(Batch::len).collect::<Vec<_>>()
+        };
+        let removed = "\"assignmentId\":1,\"assignmentLevel\":\"CUSTOMER\"";
+        assert_eq!(facts("assignment.removed", removed, Instant::MIN), [2, 1], "assignments need all of an account");
+        let line = "\"usageProductInventoryId\":1,\"siteId\":1,\"usageProductId\":1";
+        assert_eq!(facts("inventory.changed", line, Instant::MIN), [3], "lines do not");
+        assert_eq!(facts("inventory.changed", line, Instant::MAX), [2, 1], "but that rows are stored before them");
     }
 
     #[test]

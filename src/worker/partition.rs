@@ -22,8 +22,8 @@ use super::portion::Portion;
 use super::runs::LedgerCause;
 use super::usage::Judged;
 use crate::domain::{
-    Account, AssignmentRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Refusal, Taken, Threshold,
-    Totals, Turn, Waterfall,
+    Account, AssignmentRow, BillRuns, Calendar, Changes, Draw, Instant, Outcome, Reason, Reference, Refusal, Taken,
+    Threshold, Totals, Turn, Waterfall,
 };
 use crate::events::Rules;
 use crate::store::{
@@ -307,14 +307,15 @@ impl Partition {
         batch.usage.sort_unstable_by_key(|usage| (usage.key, usage.origin));
         self.before_bill_run(batch).await?;
         let mut wanted = self.wanted(batch, behind);
-        let held = self.held_of(batch, &mut wanted).await?;
+        let mut held = self.held_of_due(&mut wanted).await?;
         let mut accounts = self.accounts_of(wanted).await?;
         self.store_ahead(accounts.iter().map(Account::customer), &mut draft.commit).await?;
         self.take_bill_run(batch, &mut draft);
         let due = self.due(&accounts);
         let (unsettled, moved) = self.take_references(batch, &mut accounts, &mut draft);
         let mut judged = self.judge(batch, &mut accounts, &mut draft).await?;
-        self.release(batch, held, (&moved, &due), &mut accounts, &mut judged, &mut draft)?;
+        held.extend(self.held_of_moved(moved, &due).await?);
+        self.release(batch, held, &due, &mut accounts, &mut judged, &mut draft)?;
         let tail = Tail::after(batch, judged.new.len());
         Ok(Prepared { accounts, unsettled, judged, draft, tail })
     }
@@ -396,7 +397,8 @@ impl Partition {
     }
 
     /// How far back it must know the accounts of a batch, by customer: to the earliest usage that comes or is reversed. To
-    /// the beginning where assignments may change, and of customers who catch up.
+    /// the beginning where assignments may change, where a billing cycle may while something is held, and of customers who
+    /// catch up.
     fn wanted(&self, batch: &Batch, behind: &[i64]) -> Vec<Wanted> {
         let of = |key: &LedgerKey| Wanted { customer: key.customer, since: Some(key.position.start) };
         // The usage of a customer is in order.
@@ -404,9 +406,10 @@ impl Partition {
         wanted.dedup_by_key(|wanted| wanted.customer);
         wanted.extend(batch.reversals.iter().map(|reversal| of(&reversal.key)));
         let now = (self.context.now)();
-        wanted.extend(batch.references.iter().map(|reference| Wanted {
-            customer: reference.customer,
-            since: (!reference.fact.is_about_an_assignment()).then_some(now),
+        wanted.extend(batch.references.iter().map(|reference| {
+            let releases_nothing = self.totals.held == 0 && matches!(reference.fact, Reference::Customer(_));
+            let is_whole = reference.fact.may_need_all_buckets() && !releases_nothing;
+            Wanted { customer: reference.customer, since: (!is_whole).then_some(now) }
         }));
         wanted.extend(behind.iter().copied().map(Wanted::whole));
         wanted.sort_unstable();
@@ -552,7 +555,6 @@ fn of_customers<T>(rows: Vec<(i64, T)>) -> Vec<OfCustomer<T>> {
 
 /// Names a reference fact for a person.
 fn describe(customer: i64, version: i64, fact: &crate::domain::Reference) -> String {
-    use crate::domain::Reference;
     let what = match fact {
         Reference::Assignment(assignment) => format!("{} assignmentId: {}", assignment.level.name(), assignment.id),
         Reference::AssignmentRemoved(key) => format!("{} assignmentId: {}", key.level.name(), key.id),

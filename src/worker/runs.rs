@@ -12,7 +12,7 @@ use super::batch::Batch;
 use super::partition::{Applied, Draft, Partition, account_of};
 use super::usage::{Judged, read};
 use crate::domain::{
-    Account, BillRun, BillRunRow, Instant, Reason, Reference, Refusal, RunFact, RunTaken, Taken, packed, standing,
+    Account, BillRun, BillRunRow, Instant, Reason, Refusal, RunFact, RunTaken, Taken, packed, standing,
 };
 use crate::store::{Commit, CommitError, LedgerKey, LedgerRow, StoreError, StoredAhead, Wanted};
 
@@ -218,30 +218,36 @@ impl Partition {
         accounts[first..].iter().map(|account| (account.customer(), account.billing_cycle())).collect()
     }
 
-    /// The held usage of those customers of a batch whose may count then: those whose billing cycle may be another, and those
-    /// that are due. Their accounts must reach back to it.
-    pub(super) async fn held_of(&self, batch: &Batch, wanted: &mut [Wanted]) -> Result<Vec<HeldUsage>, StoreError> {
-        if self.totals.held == 0 {
+    /// The held usage of those customers of a batch that are due; their accounts must reach back to it.
+    pub(super) async fn held_of_due(&self, wanted: &mut [Wanted]) -> Result<Vec<HeldUsage>, StoreError> {
+        let Some((_, after)) = self.bill_runs.letting_in() else { return Ok(Vec::new()) };
+        let due = wanted.partition_point(|wanted| wanted.customer <= after);
+        let due = &mut wanted[due..];
+        let held = self.held_of(due.iter().map(|wanted| wanted.customer).collect()).await?;
+        for held in &held {
+            let at = due.binary_search_by_key(&held.key.customer, |wanted| wanted.customer);
+            let wanted = &mut due[at.expect("each of these customers is wanted")];
+            wanted.since = wanted.since.min(Some(held.key.position.start));
+        }
+        Ok(held)
+    }
+
+    /// The held usage of customers whose billing cycle is another now, but for those that are due.
+    pub(super) async fn held_of_moved(
+        &self,
+        mut moved: Vec<i64>,
+        due: &[(i64, i64)],
+    ) -> Result<Vec<HeldUsage>, StoreError> {
+        moved.retain(|customer| due.binary_search_by_key(customer, |due| due.0).is_err());
+        self.held_of(moved).await
+    }
+
+    async fn held_of(&self, customers: Vec<i64>) -> Result<Vec<HeldUsage>, StoreError> {
+        if self.totals.held == 0 || customers.is_empty() {
             return Ok(Vec::new());
         }
-        let cycles = batch.references.iter().filter(|reference| matches!(reference.fact, Reference::Customer(_)));
-        let mut customers: Vec<i64> = cycles.map(|reference| reference.customer).collect();
-        if let Some((_, after)) = self.bill_runs.letting_in() {
-            let due = wanted.partition_point(|wanted| wanted.customer <= after);
-            customers.extend(wanted[due..].iter().map(|wanted| wanted.customer));
-        }
-        if customers.is_empty() {
-            return Ok(Vec::new());
-        }
-        customers.sort_unstable();
-        customers.dedup();
         let store = &self.context.store;
         let rows = self.context.patiently(|| store.held_usage(self.partition, &customers)).await?;
-        for of in &rows {
-            let at = wanted.binary_search_by_key(&of.customer, |wanted| wanted.customer);
-            let wanted = &mut wanted[at.expect("each of these customers is wanted")];
-            wanted.since = wanted.since.min(Some(of.row.position.start));
-        }
         let held = rows
             .into_iter()
             .map(|of| HeldUsage { key: LedgerKey { customer: of.customer, position: of.row.position }, row: of.row });
@@ -290,13 +296,12 @@ impl Partition {
         }
     }
 
-    /// Lets in the usage of `held` that no closed run covers any more and no reversal took back: of customers who are in
-    /// another billing cycle now, and of those that are due.
+    /// Lets in the usage of `held` that no closed run covers any more and no reversal took back.
     pub(super) fn release(
         &self,
         batch: &Batch,
         held: Vec<HeldUsage>,
-        (moved, due): (&[i64], &[(i64, i64)]),
+        due: &[(i64, i64)],
         accounts: &mut [Account],
         judged: &mut Judged,
         draft: &mut Draft,
@@ -306,9 +311,6 @@ impl Partition {
             let cycle = account_of(accounts, held.key.customer).billing_cycle();
             let date = self.context.calendar.date_of(held.key.position.start);
             let due = due.binary_search_by_key(&held.key.customer, |due| due.0).ok().map(|at| due[at].1);
-            if due.is_none() && moved.binary_search(&held.key.customer).is_err() {
-                return false;
-            }
             let covered =
                 self.bill_runs.hold(cycle, date) && due.is_none_or(|before| self.bill_runs.hold(before, date));
             let taken_back = judged.taken_back.binary_search_by_key(&held.key, |back| back.key).is_ok();

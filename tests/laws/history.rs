@@ -3,6 +3,7 @@
 //! Few customers, sites, lines and days, small allowances and many hours that are the same: so that buckets run out,
 //! order matters, and things meet.
 
+use headroom::domain::Instant;
 use jiff::ToSpan;
 use jiff::civil::Date;
 use proptest::collection::vec;
@@ -61,6 +62,8 @@ pub(crate) struct History {
     pub(crate) cache_bytes: usize,
     /// How many seconds before their latest usage accounts in memory reach back.
     pub(crate) look_back: u64,
+    /// What the wall clock shows: usage may be of times to come.
+    pub(crate) now: fn() -> Instant,
     /// Ledger rows that a replay reads at once.
     pub(crate) replay_page: usize,
     /// Customers whose rows of a closing run are stored at once, and after how many batches it is done once.
@@ -115,7 +118,13 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
             2 => Just(vec![Threshold::Percent(20_000_000), Threshold::Percent(0)]),
             1 => thresholds(),
         ];
-        let cache = (select(vec![0, 1_000, 1 << 20]), select(vec![0, 0, 86_400, 1 << 30]));
+        // 1970, the last of the days that most usage in the first of the places falls on, and 9999.
+        let clocks: [fn() -> Instant; 3] = [
+            || Instant::from_micros(0),
+            || Instant::from_micros(1_740_960_000_000_000),
+            || Instant::from_micros(253_402_214_400_000_000),
+        ];
+        let cache = (select(vec![0, 1_000, 1 << 20]), select(vec![0, 0, 86_400, 1 << 30]), select(clocks.to_vec()));
         let page = prop_oneof![2 => Just(1usize), 1 => 2..8usize];
         let reading = (page, (1..3usize, 1..4usize));
         let behind = (
@@ -129,7 +138,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
                 told,
                 thresholds,
                 batches,
-                (cache_bytes, look_back),
+                (cache_bytes, look_back, now),
                 (replay_page, storing),
                 (patient, catching, takings, behind_bytes),
             )| {
@@ -144,6 +153,7 @@ pub(crate) fn history() -> impl Strategy<Value = History> {
                     batches,
                     cache_bytes,
                     look_back,
+                    now,
                     replay_page,
                     storing,
                     patient,

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use headroom::domain::{self, Instant, Outcome, Partitioner, Quantity, Reason, UsageState};
+use headroom::domain::{self, Outcome, Partitioner, Quantity, Reason, UsageState};
 use headroom::events::{Record, Rules};
 use headroom::store::{CommitError, LedgerKey, LedgerRow, Store};
 use headroom::worker::{Applied, Batch, Context, Input, Partition};
@@ -475,8 +475,7 @@ pub(crate) fn context(history: &History, store: Arc<dyn Store>) -> Context {
         alert_source: "laws".to_owned(),
         topics: ["usage-events".to_owned(), "assignment-events".to_owned()],
         // Late enough that no usage is of times to come: 9999-12-31.
-        // 9999-12-31: no usage is of times to come.
-        now: || Instant::from_micros(253_402_214_400_000_000),
+        now: history.now,
         cache_bytes: history.cache_bytes,
         accounts_bytes: usize::MAX,
         look_back: Duration::from_secs(history.look_back),

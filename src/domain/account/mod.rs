@@ -183,7 +183,8 @@ impl Account {
         account.next_slot = rows.last().map_or(0, |last| last.slot.saturating_add(1)).max(image.next_slot);
         account.buckets = rows.into_iter().map(|row| Bucket::new(row, None, true)).collect();
         account.index(calendar);
-        // It reaches back to when something of it expired last.
+        // It reaches back to when something of it expired last; where nothing did it is whole, for no store keeps a bucket that
+        // no fact gives.
         let assignments = account.assignments.iter().filter_map(|state| state.row.assignment.as_ref());
         let last = |since| assignments.filter_map(|assignment| assignment.last_expiry_by(calendar, since)).max();
         account.since = image.since.and_then(last);
