@@ -16,6 +16,8 @@ mod qualify;
 mod quantity;
 mod reason;
 mod refold;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod standing;
 mod threshold;
 mod time;

@@ -137,43 +137,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{ChargingType, Component, Level, Plan, Quantity};
+    use crate::domain::samples;
 
     fn date(text: &str) -> Date {
         Date::parse(text).expect("a date")
     }
 
-    fn component() -> Component {
-        Component {
-            id: 1,
-            by_value: false,
-            charging_type: ChargingType::Megabytes,
-            allowance: Quantity::ZERO,
-            timebands: Vec::new(),
-            charge_groups: Vec::new(),
-            charge_group_categories: Vec::new(),
-            dial_strings: Vec::new(),
-        }
-    }
-
     fn assignment(frequency: Frequency, rollover_periods: u16, start: &str, end: Option<&str>) -> Assignment {
-        Assignment {
-            id: 1,
-            level: Level::Customer,
-            scope: 0,
-            start_date: date(start),
-            end_date: end.map(date),
-            plan: Plan {
-                id: 1,
-                product: None,
-                frequency,
-                rollover_periods,
-                min_qualifying_quantity: None,
-                max_per_event_quantity: None,
-                components: vec![component()],
-            },
-            thresholds: None,
-        }
+        samples::assignment(frequency, rollover_periods, date(start), end.map(date))
     }
 
     fn windows(zone: &str, assignment: &Assignment, from: &str, until: &str) -> Vec<(String, String)> {
@@ -241,7 +212,7 @@ mod tests {
             let calendar = Calendar::new(zone).expect("a zone");
             let start_date = Date::from_days(start);
             let end_date = days.map(|days| start_date.plus(days));
-            let assignment = Assignment { start_date, end_date, ..assignment(frequency, rollover, "2025-01-01", None) };
+            let assignment = samples::assignment(frequency, rollover, start_date, end_date);
             let since = Instant::from_micros(calendar.start_of(start_date).micros() + hours * 3_600_000_000);
             let bound = assignment.starts_from(since);
             for window in assignment.windows_between(&calendar, since, Instant::from_micros(since.micros() + 86_400_000_000)) {

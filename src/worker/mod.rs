@@ -5,6 +5,7 @@
 //! do), `task` runs one partition, `intake` stands between the consumer thread and the tasks, `stop` and `stall` are what
 //! stands still, `watch` looks on, `audit` and `statistics` work beside it. This module starts it all and watches over it.
 
+mod accounts;
 mod alerts;
 mod audit;
 mod batch;

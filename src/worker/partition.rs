@@ -26,9 +26,7 @@ use crate::domain::{
     Threshold, Totals, Turn, Waterfall,
 };
 use crate::events::Rules;
-use crate::store::{
-    self, AlertRow, Commit, CommitError, LedgerKey, OfCustomer, Offsets, Store, StoreError, StoredAhead, Wanted,
-};
+use crate::store::{self, AlertRow, Commit, CommitError, OfCustomer, Offsets, Store, StoredAhead};
 use crate::telemetry::Health;
 
 /// The longest source that gets a number, in bytes.
@@ -78,21 +76,6 @@ pub struct Context {
     pub health: Health,
 }
 
-impl Context {
-    /// An instant before which late usage is not expected, given the latest that there is. Usage of times to come, by a clock that is
-    /// wrong, changes nothing of that.
-    fn keep_from(&self) -> impl Fn(Instant) -> Instant + use<> {
-        let (now, back) = ((self.now)(), self.look_back());
-        move |latest| back(latest.min(now))
-    }
-
-    /// An instant so much before another one as accounts in memory reach back.
-    fn look_back(&self) -> impl Fn(Instant) -> Instant + use<> {
-        let micros = i64::try_from(self.look_back.as_micros()).unwrap_or(i64::MAX);
-        move |instant| Instant::from_micros(instant.micros().saturating_sub(micros))
-    }
-}
-
 /// A partition pair and what its owner knows of it.
 pub struct Partition {
     pub(super) context: Arc<Context>,
@@ -120,7 +103,7 @@ pub struct Partition {
     portion: Portion,
     /// Ends of its topics that it has yet to come to.
     pub(super) ends: Arc<Ends>,
-    cache: Cache,
+    pub(super) cache: Cache,
     /// The latest start time of the usage of all accounts that were in memory; the least there is where there was none.
     latest_usage: Instant,
     pub(super) waterfall: Waterfall,
@@ -366,55 +349,6 @@ impl Partition {
         draft.applied.outcomes.add_dead_letter(input, refusal.reason);
         let topic = &self.context.topics[input as usize];
         draft.commit.dead_letters.push(batch.dead_letter(origin, topic, refusal));
-    }
-
-    /// The accounts of these customers, by customer, reaching as far back as wanted.
-    async fn accounts_of(&mut self, wanted: Vec<Wanted>) -> Result<Vec<Account>, StoreError> {
-        let mut accounts = Vec::with_capacity(wanted.len());
-        let (mut missing, mut short) = (Vec::new(), FxHashMap::default());
-        let back = self.context.look_back();
-        for Wanted { customer, since } in wanted {
-            match self.cache.take(customer) {
-                Some(account) if account.reaches(since) => accounts.push(account),
-                known => {
-                    short.extend(known.map(|account| (customer, account)));
-                    missing.push(Wanted { customer, since: since.map(&back) });
-                }
-            }
-        }
-        if !missing.is_empty() {
-            let images = self.context.patiently(|| self.context.store.accounts(self.partition, &missing)).await?;
-            let known: FxHashSet<i64> = images.iter().map(|image| image.customer).collect();
-            accounts.extend(images.into_iter().map(|image| match short.remove(&image.customer) {
-                Some(known) => known.reaching_back(image, &self.context.calendar),
-                None => Account::restore(image, &self.context.calendar),
-            }));
-            let new = missing.into_iter().map(|wanted| wanted.customer).filter(|customer| !known.contains(customer));
-            accounts.extend(new.map(Account::new));
-            accounts.sort_unstable_by_key(Account::customer);
-        }
-        Ok(accounts)
-    }
-
-    /// How far back it must know the accounts of a batch, by customer: to the earliest usage that comes or is reversed. To
-    /// the beginning where assignments may change, where a billing cycle may while something is held, and of customers who
-    /// catch up.
-    fn wanted(&self, batch: &Batch, behind: &[i64]) -> Vec<Wanted> {
-        let of = |key: &LedgerKey| Wanted { customer: key.customer, since: Some(key.position.start) };
-        // The usage of a customer is in order.
-        let mut wanted: Vec<Wanted> = batch.usage.iter().map(|usage| of(&usage.key)).collect();
-        wanted.dedup_by_key(|wanted| wanted.customer);
-        wanted.extend(batch.reversals.iter().map(|reversal| of(&reversal.key)));
-        let now = (self.context.now)();
-        wanted.extend(batch.references.iter().map(|reference| {
-            let releases_nothing = self.totals.held == 0 && matches!(reference.fact, Reference::Customer(_));
-            let is_whole = reference.fact.may_need_all_buckets() && !releases_nothing;
-            Wanted { customer: reference.customer, since: (!is_whole).then_some(now) }
-        }));
-        wanted.extend(behind.iter().copied().map(Wanted::whole));
-        wanted.sort_unstable();
-        wanted.dedup_by_key(|wanted| wanted.customer);
-        wanted
     }
 
     /// Takes the reference facts in their order of arrival. Returns the customers whose known usage may draw otherwise

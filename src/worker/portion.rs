@@ -76,6 +76,6 @@ mod tests {
         );
         assert_eq!(note(100, 10_000_000, 10_000_000), [251, 251], "at once, when accounts are larger");
         assert_eq!(note(0, 0, 0), [251, 251], "nobody's accounts say nothing");
-        assert_eq!(note(1, 1 << 30, 1 << 30), [0, 0], "one is always applied");
+        assert_eq!(note(1, 1 << 30, 1 << 30), [0, 0], "not even one");
     }
 }

@@ -131,31 +131,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::domain::{Component, Date, Frequency, Plan};
-
-    fn assignment(frequency: Frequency, rollover_periods: u16, start: i32, days: Option<i32>) -> Assignment {
-        let component = Component {
-            id: 1,
-            by_value: false,
-            charging_type: ChargingType::Megabytes,
-            allowance: Quantity::ZERO,
-            timebands: Vec::new(),
-            charge_groups: Vec::new(),
-            charge_group_categories: Vec::new(),
-            dial_strings: Vec::new(),
-        };
-        let plan = Plan {
-            id: 1,
-            product: None,
-            frequency,
-            rollover_periods,
-            min_qualifying_quantity: None,
-            max_per_event_quantity: None,
-            components: vec![component],
-        };
-        let (start_date, end_date) = (Date::from_days(start), days.map(|days| Date::from_days(start + days)));
-        Assignment { id: 1, level: Level::Customer, scope: 0, start_date, end_date, plan, thresholds: None }
-    }
+    use crate::domain::{Date, Frequency, samples};
 
     proptest! {
         #[test]
@@ -167,7 +143,8 @@ mod tests {
             spans in prop::collection::btree_set((20_000..20_200, 1..60), 1..6),
         ) {
             let calendar = Calendar::new("Europe/Amsterdam").expect("a zone");
-            let assignment = assignment(frequency, rollover, start, days);
+            let begin = Date::from_days(start);
+            let assignment = samples::assignment(frequency, rollover, begin, days.map(|days| begin.plus(days)));
             let day = |day: i32| calendar.start_of(Date::from_days(day));
             let spans: BTreeSet<Span> = spans.into_iter().map(|(from, length)| (day(from), day(from + length))).collect();
             let asked = drawable_in(&assignment, &calendar, &spans);

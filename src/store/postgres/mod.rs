@@ -3,6 +3,7 @@
 //! `commit` writes a batch (`copy` encodes its ledger rows), `load` reads what a worker needs, `relay` and `reader` what
 //! the other two roles need. This module connects, migrates, and hands out the trait's methods.
 
+mod accounts;
 mod behind;
 mod commit;
 mod connections;
@@ -273,7 +274,7 @@ impl Store for Postgres {
     }
 
     async fn accounts(&self, partition: i32, wanted: &[Wanted]) -> Result<Vec<AccountImage>, StoreError> {
-        self.ask(|pool| async move { load::accounts(&mut *pool.acquire().await?, partition, wanted).await }).await
+        self.ask(|pool| async move { accounts::accounts(&mut *pool.acquire().await?, partition, wanted).await }).await
     }
 
     async fn known_usage(&self, partition: i32, keys: &[LedgerKey]) -> Result<Vec<OfCustomer<LedgerRow>>, StoreError> {

@@ -5,7 +5,7 @@ use futures_util::TryStreamExt as _;
 use sqlx::postgres::{PgPool, PgRow};
 use sqlx::{Error, Postgres, Row, Transaction};
 
-use super::{behind, load, store_error};
+use super::{accounts, behind, load, store_error};
 use crate::domain::{AccountImage, Position, Totals, UsageState, packed};
 use crate::store::{LedgerRow, Snapshot, StoreError, Wanted};
 
@@ -86,7 +86,7 @@ impl Snapshot for Moment {
     }
 
     async fn account(&mut self, partition: i32, customer: i64) -> Result<Option<AccountImage>, StoreError> {
-        let images = load::accounts(&mut self.transaction, partition, &[Wanted::whole(customer)]).await;
+        let images = accounts::accounts(&mut self.transaction, partition, &[Wanted::whole(customer)]).await;
         images.map(|mut images| images.pop()).map_err(|error| store_error(&self.place, &error))
     }
 

@@ -2,14 +2,15 @@
 //!
 //! Usage is packed straight into the batch's buffer, so that a valid record allocates nothing of its own. The record's
 //! own bytes are kept beside it until the commit, since what is known may still refuse it (`conflict`), and a dead
-//! letter keeps a record whole. What facts do to balances is the business of [`Partition`](super::Partition).
+//! letter keeps a record whole. How a batch is divided stands in `parts`; what facts do to balances is the business of [`Partition`](super::Partition).
+
+mod parts;
 
 use std::hash::BuildHasher as _;
 use std::ops::Range;
 
 use rustc_hash::{FxBuildHasher, FxHashMap};
 
-use super::portion::Portion;
 use crate::domain::{ChargingType, EventKey, Instant, Position, Quantity, Reference, Refusal, RunFact, Usage, packed};
 use crate::events::{self, AssignmentFact, Record, Rules, UsageFact};
 use crate::store::{DeadLetterRow, LedgerKey, Offsets};
@@ -211,82 +212,6 @@ impl Batch {
             headers: headers.map(|(name, value)| (name.as_str(), value.as_deref())),
         };
         self.push(origin.input, origin.offset, &record, rules);
-    }
-
-    /// The same records in the batches that `choose` names for each, by its place; it is left out where that is `None`.
-    /// What did not come by a topic, and how far the topics are read, stays with the first batch.
-    pub(super) fn divide(self, rules: &Rules, batches: &mut [&mut Batch], choose: impl Fn(usize) -> Option<usize>) {
-        for at in 0..self.origins.len() {
-            if let Some(batch) = choose(at) {
-                batches[batch].push_from(&self, at, rules);
-            }
-        }
-        let first = &mut batches[0];
-        for (next, read) in first.next.iter_mut().zip(self.next) {
-            *next = (*next).max(read);
-        }
-        first.bill_runs.extend(self.bill_runs.into_iter().filter(|of| of.origin.is_none()));
-    }
-
-    /// The same records in their order, in batches whose accounts fit a portion and that keep each fact about a bill run
-    /// apart: it is applied in a transaction of its own (`domain.md section 3`). Usage from `recent_from` on needs no buckets
-    /// of long ago.
-    pub(super) fn apart(self, rules: &Rules, portion: Portion, recent_from: Instant) -> Vec<Batch> {
-        let begins = self.begins_of_parts(portion, recent_from);
-        if begins.is_empty() {
-            return vec![self];
-        }
-        let ends = begins.iter().copied().chain([self.len()]);
-        let part = |(from, until): (usize, usize)| {
-            let mut part = Batch::new(self.partition);
-            (from..until).for_each(|at| part.push_from(&self, at, rules));
-            part
-        };
-        [0].iter().chain(&begins).copied().zip(ends).map(part).collect()
-    }
-
-    /// The places of the records, but for the first, with which such a part begins.
-    fn begins_of_parts(&self, portion: Portion, recent_from: Instant) -> Vec<usize> {
-        let old = self.reaching_back(recent_from);
-        let recent_size = portion.size(false).saturating_mul(self.len() - old.len());
-        let most = portion.size(true).saturating_mul(old.len()).saturating_add(recent_size);
-        if self.bill_runs.is_empty() && portion.holds(most) {
-            return Vec::new();
-        }
-        let runs: Vec<u32> = self.bill_runs.iter().filter_map(|of| of.origin).collect();
-        let (mut begins, mut after_run) = (Vec::new(), false);
-        let (mut sizes, mut sum): (FxHashMap<i64, usize>, usize) = (FxHashMap::default(), 0);
-        for (place, origin) in (0..).zip(&self.origins) {
-            let is_run = runs.contains(&place);
-            let size = portion.size(old.binary_search(&place).is_ok());
-            let known = origin.customer.map_or(size, |customer| sizes.get(&customer).copied().unwrap_or(0));
-            let is_full = !portion.holds(sum.saturating_add(size.saturating_sub(known)));
-            if place > 0 && (is_run || after_run || is_full) {
-                begins.push(place as usize);
-                sizes.clear();
-                sum = 0;
-            }
-            if let Some(customer) = origin.customer {
-                let known = sizes.entry(customer).or_default();
-                sum = sum.saturating_add(size.saturating_sub(*known));
-                *known = size.max(*known);
-            }
-            after_run = is_run;
-        }
-        begins
-    }
-
-    /// The places of the records that may need buckets of long ago, in order: some facts, and what is not recent. Nothing is that
-    /// comes from [`Instant::MAX`] on.
-    fn reaching_back(&self, recent_from: Instant) -> Vec<u32> {
-        let is_old = |key: &LedgerKey| key.position.start < recent_from;
-        let usage = self.usage.iter().filter(|usage| is_old(&usage.key)).map(|usage| usage.origin);
-        let reversals = self.reversals.iter().filter(|reversal| is_old(&reversal.key)).map(|reversal| reversal.origin);
-        let needs_all = |of: &&BatchReference| recent_from == Instant::MAX || of.fact.may_need_all_buckets();
-        let references = self.references.iter().filter(needs_all).map(|reference| reference.origin);
-        let mut places: Vec<u32> = usage.chain(reversals).chain(references).collect();
-        places.sort_unstable();
-        places
     }
 
     /// Takes usage or a reversal in; returns whose it is.
@@ -527,63 +452,12 @@ mod tests {
     use super::*;
     use crate::domain::Partitioner;
 
-    const RULES: Rules = Rules {
+    pub(super) const RULES: Rules = Rules {
         partitioner: Partitioner::Murmur2,
         partitions: 1,
         max_future: Duration::from_secs(86_400),
         retention: Duration::from_secs(86_400),
     };
-
-    fn push(batch: &mut Batch, input: Input, offset: i64, kind: &str, key: &str, data: &str) {
-        let value = format!(
-            "{{\"specversion\":\"1.0\",\"id\":\"{offset}\",\"source\":\"/t\",\"type\":\"{kind}\",\"data\":{data}}}"
-        );
-        let headers = [("trace", Some(b"x".as_slice()))];
-        let record = Record {
-            partition: 0,
-            timestamp: Some(0),
-            key: Some(key.as_bytes()),
-            value: Some(value.as_bytes()),
-            headers: headers.iter().copied(),
-        };
-        batch.push(input, offset, &record, &RULES);
-    }
-
-    fn usage(batch: &mut Batch, offset: i64) {
-        usage_of(batch, offset, 1);
-    }
-
-    fn usage_of(batch: &mut Batch, offset: i64, customer: i64) {
-        let data = "{\"customerId\":CUSTOMER,\"siteId\":1,\"usageProductInventoryId\":1,\"usageProductId\":1,\
-                    \"startTime\":\"1970-01-01T00:00:00Z\",\"chargingType\":\"MB\",\"quantity\":1}";
-        let customer = customer.to_string();
-        push(batch, Input::Usage, offset, "usage.recorded", &customer, &data.replace("CUSTOMER", &customer));
-    }
-
-    fn bill_run(batch: &mut Batch, offset: i64) {
-        let data = "{\"version\":1,\"billRunId\":7,\"billingCycleId\":0,\"periodStartDate\":\"1970-01-01\",\
-                    \"periodEndDate\":\"1970-01-31\",\"status\":\"OPEN\"}";
-        push(batch, Input::Assignments, offset, "bill-run.changed", "7", data);
-    }
-
-    #[test]
-    fn facts_about_bill_runs_stand_apart() {
-        let mut batch = Batch::new(0);
-        usage(&mut batch, 10);
-        usage(&mut batch, 11);
-        bill_run(&mut batch, 3);
-        bill_run(&mut batch, 4);
-        push(&mut batch, Input::Usage, 12, "usage.recorded", "1", "{}");
-        let next = |batch: &Batch, from: Offsets| batch.next(from);
-        let whole = next(&batch, Offsets::default());
-        let parts = batch.apart(&RULES, Portion::of_customers(100), Instant::MIN);
-        let shapes: Vec<_> = parts.iter().map(|p| (p.usage.len(), p.bill_runs.len(), p.refused.len())).collect();
-        assert_eq!(shapes, [(2, 0, 0), (0, 1, 0), (0, 1, 0), (0, 0, 1)]);
-        assert_eq!(parts.iter().fold(Offsets::default(), |from, part| next(part, from)), whole);
-        assert_eq!(next(&parts[1], Offsets { usage: 12, assignments: 0 }), Offsets { usage: 12, assignments: 4 });
-        let letter = parts[3].dead_letter(0, "usage", parts[3].refused[0].1.clone());
-        assert_eq!((letter.offset, letter.headers), (12, vec![("trace".to_owned(), Some(b"x".to_vec()))]));
-    }
 
     #[test]
     fn a_batch_follows_what_was_read_or_it_is_noticed() {
@@ -594,73 +468,6 @@ mod tests {
         assert!(batch.follows(read));
         assert!(!batch.follows(Offsets { usage: 9, ..read }));
         assert!(batch.emptied(0).follows(Offsets::default()));
-    }
-
-    #[test]
-    fn a_batch_without_bill_runs_stays_whole() {
-        let mut batch = Batch::new(0);
-        usage(&mut batch, 0);
-        usage(&mut batch, 1);
-        let parts = batch.apart(&RULES, Portion::of_customers(1), Instant::MIN);
-        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2]);
-    }
-
-    #[test]
-    fn a_batch_of_too_many_customers_goes_in_parts() {
-        let batch = || {
-            let mut batch = Batch::new(0);
-            (0..).zip([1, 2, 1, 2, 3, 3, 1]).for_each(|(offset, customer)| usage_of(&mut batch, offset, customer));
-            batch
-        };
-        let lengths = |parts: &[Batch]| parts.iter().map(Batch::len).collect::<Vec<_>>();
-        let apart = |batch: Batch, customers| batch.apart(&RULES, Portion::of_customers(customers), Instant::MIN);
-        assert_eq!(lengths(&apart(batch(), 3)), [7], "of three customers");
-        assert_eq!(lengths(&apart(batch(), 2)), [4, 3]);
-        assert_eq!(lengths(&apart(batch(), 1)), [1, 1, 1, 1, 2, 1]);
-        let mut with_a_run = batch();
-        bill_run(&mut with_a_run, 3);
-        usage_of(&mut with_a_run, 7, 4);
-        let parts = apart(with_a_run, 2);
-        assert_eq!(lengths(&parts), [4, 3, 1, 1]);
-        let next = parts.iter().fold(Offsets::default(), |read, part| part.next(read));
-        assert_eq!(next, Offsets { usage: 8, assignments: 4 });
-    }
-
-    #[test]
-    fn records_that_need_buckets_of_long_ago_take_more_of_a_portion() {
-        let batch = |lateness: [bool; 5]| {
-            let mut batch = Batch::new(0);
-            (0..).zip([1, 2, 1, 3, 4]).for_each(|(offset, customer)| usage_of(&mut batch, offset, customer));
-            for (usage, is_old) in batch.usage.iter_mut().zip(lateness) {
-                usage.key.position.start = Instant::from_micros(if is_old { 99 } else { 100 });
-            }
-            batch
-        };
-        let portion = Portion::of_sizes(10, 2, 5);
-        let lengths = |lateness| {
-            let parts = batch(lateness).apart(&RULES, portion, Instant::from_micros(100));
-            parts.iter().map(Batch::len).collect::<Vec<_>>()
-        };
-        assert_eq!(lengths([false; 5]), [5], "8 bytes");
-        assert_eq!(lengths([true, false, false, false, false]), [4, 1], "9 bytes of three, 2 of the last");
-        assert_eq!(lengths([false, false, true, false, false]), [4, 1], "a customer counts once");
-        assert_eq!(lengths([true; 5]), [3, 2]);
-        let parts = batch([false; 5]).apart(&RULES, portion, Instant::MAX);
-        assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [3, 2], "nothing is recent");
-        let facts = |kind: &str, more: &str, recent_from: Instant| {
-            let mut facts = Batch::new(0);
-            for (offset, customer) in [(0, "1"), (1, "2"), (2, "3")] {
-                let data = format!("{{\"version\":1,\"customerId\":{customer},{more}}}");
-                push(&mut facts, Input::Assignments, offset, kind, customer, &data);
-            }
-            assert_eq!(facts.references.len(), 3);
-            facts.apart(&RULES, portion, recent_from).iter().map(Batch::len).collect::<Vec<_>>()
-        };
-        let removed = "\"assignmentId\":1,\"assignmentLevel\":\"CUSTOMER\"";
-        assert_eq!(facts("assignment.removed", removed, Instant::MIN), [2, 1], "assignments need all of an account");
-        let line = "\"usageProductInventoryId\":1,\"siteId\":1,\"usageProductId\":1";
-        assert_eq!(facts("inventory.changed", line, Instant::MIN), [3], "lines do not");
-        assert_eq!(facts("inventory.changed", line, Instant::MAX), [2, 1], "but that rows are stored before them");
     }
 
     #[test]
