@@ -231,8 +231,12 @@ fn name(customer: i64, level: &str, assignment: i64, component: i64, start: &str
     format!("{customer}/{level}/{assignment}/{component}/{start}")
 }
 
-/// Every record of the inputs was consumed.
+/// Every record of the inputs was consumed, and no customer is behind.
 fn offsets(scene: &mut Scene, records: &Records, found: &mut Findings) {
+    for row in scene.database.rows("SELECT partition, customer_id, usage_offset FROM behind") {
+        let (partition, customer, offset): (i32, i64, i64) = (row.get(0), row.get(1), row.get(2));
+        found.add(|| format!("customer {customer} of partition {partition} is behind from usage {offset} on"));
+    }
     for row in scene.database.rows("SELECT partition, usage_offset, assignments_offset FROM progress") {
         let partition: i32 = row.get(0);
         for input in [0, 1] {

@@ -74,6 +74,8 @@ impl Scene {
             ("HEADROOM_HTTP__LISTEN", "127.0.0.1:0".to_owned()),
             ("HEADROOM_ADMIN__LISTEN", "127.0.0.1:0".to_owned()),
             ("HEADROOM_AUTH__HS256_SECRET", "a secret of thirty-two bytes or more".to_owned()),
+            // So short that faults meet customers behind too.
+            ("HEADROOM_WORKER__REPLAY_PAUSE_MS", "10".to_owned()),
         ];
         let mut environment: BTreeMap<String, String> = environment.map(|(key, value)| (key.to_owned(), value)).into();
         // For looking closer: HEADROOM_KAFKA__PROPERTIES__DEBUG=fetch,cgrp, say.
@@ -160,9 +162,14 @@ impl Scene {
         }
     }
 
-    /// Whether so many records of each partition are applied.
+    /// Whether so many records of each partition are applied, those of customers behind too.
     fn applied(&mut self, sent: &[Vec<i64>; 2]) -> bool {
-        let rows = self.database.try_rows("SELECT partition, usage_offset, assignments_offset FROM progress");
+        let rows = self.database.try_rows(
+            "SELECT partition, least(p.usage_offset, min(b.usage_offset)), \
+             least(p.assignments_offset, min(b.assignments_offset)) \
+             FROM progress p LEFT JOIN behind b USING (partition) \
+             GROUP BY partition, p.usage_offset, p.assignments_offset",
+        );
         rows.is_ok_and(|rows| {
             if let Some(feed) = &self.feed {
                 feed.note_applied(rows.iter().map(|row| row.get::<i64, _>(1) + row.get::<i64, _>(2)).sum());
