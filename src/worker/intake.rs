@@ -1,10 +1,11 @@
 //! Between the consumer thread and the partitions' tasks: records become batches, batches find their task.
 //!
 //! A batch is handed over as soon as its task is idle, and grows while the task is at work: small under light load. Under
-//! backlog, when the topic is known to have records enough to fill it, an idle task waits for that: large batches cost far
-//! less for each record, and how late one record of many that are late anyway is does not matter. No more than a fixed number of batches exist at a time, whatever the number of partitions, so
-//! memory is bounded and batches stay large. A partition that may not take records has no room, and its records wait
-//! with librdkafka, which has limits of its own.
+//! backlog, when much more usage is known to be there, an idle task waits for it while it comes: large batches cost far
+//! less for each record, and how late one record of many that are late anyway is does not matter. Facts are not waited for:
+//! they take more memory, and little is saved. No more than a fixed number of batches exist at a time, whatever the number
+//! of partitions, so memory is bounded and batches stay large. A partition that may not take records has no room, and its
+//! records wait with librdkafka, which has limits of its own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -38,8 +39,10 @@ const LOOK: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long it is no news that the group has given no partitions.
 const UNASSIGNED: Duration = Duration::from_secs(15);
-/// How long an idle task waits at most for a batch that is sure to become full.
+/// How long an idle task waits at most for the next records when much usage is sure to come.
 const FILLING: Duration = Duration::from_millis(100);
+/// How much is worth it. Some of a little may be markers of transactions, which never come.
+const MANY: usize = 200;
 
 /// Limits of batches.
 #[derive(Debug, Clone, Copy)]
@@ -82,8 +85,8 @@ struct Slot {
     queue: mpsc::Sender<Work>,
     task: JoinHandle<Option<Partition>>,
     open: Batch,
-    /// When the first record came into it.
-    opened: Instant,
+    /// How many records it had when it last had more than before, and when that was.
+    grown: (usize, Instant),
     /// While there are records in it.
     ticket: Option<Ticket>,
     given: [i64; 2],
@@ -105,6 +108,16 @@ impl Slot {
             None if input == Input::Usage && self.facts_until.is_some() => 0,
             None => usize::MAX,
         }
+    }
+
+    /// Whether much more usage is sure to come, and records do come.
+    fn is_filling(&mut self, now: Instant) -> bool {
+        let len = self.open.len();
+        if len != self.grown.0 {
+            self.grown = (len, now);
+        }
+        let to_come = self.watched.shared.usage_to_come(self.given[Input::Usage as usize]);
+        to_come >= MANY && now.duration_since(self.grown.1) < FILLING
     }
 
     /// Notes that both inputs are read again, once they are.
@@ -214,7 +227,7 @@ impl Intake {
             queue,
             task,
             open: Batch::new(partition),
-            opened: Instant::now(),
+            grown: (0, Instant::now()),
             ticket: None,
             given: [usage, assignments],
             end: [None; 2],
@@ -362,7 +375,7 @@ impl Sink for Intake {
         if begins {
             slot.ticket = Some(Ticket::take(&self.tools.batches));
             slot.open = self.tools.spares.take(message.partition());
-            slot.opened = Instant::now();
+            slot.grown = (0, Instant::now());
             let [usage, assignments] = slot.given;
             slot.open.begin_at(Offsets { usage, assignments });
         }
@@ -414,6 +427,7 @@ impl Sink for Intake {
     }
 
     fn round(&mut self) {
+        let now = Instant::now();
         let without = |slot: &&Slot| slot.open.is_empty() && slot.watched.shared.in_hand() == 0;
         self.without = self.slots.values().filter(without).count();
         if self.unassigned.take_if(|since| since.elapsed() > UNASSIGNED).is_some() {
@@ -426,11 +440,10 @@ impl Sink for Intake {
                 continue;
             }
             let full = slot.open.len() >= self.limits.records || slot.open.size() >= self.limits.bytes;
-            let to_come = slot.watched.shared.usage_to_come(slot.given[Input::Usage as usize]);
-            let will_be_full = slot.open.len() + to_come >= self.limits.records && slot.opened.elapsed() < FILLING;
             let in_hand = slot.watched.shared.in_hand();
             // One batch waits behind the one in hand, so that a busy task never idles; it waits until it is full.
-            if (in_hand == 0 && !will_be_full) || (full && in_hand <= 1) {
+            let is_due = if full { in_hand <= 1 } else { in_hand == 0 && !slot.is_filling(now) };
+            if is_due {
                 match hand_over(&slot.queue, &slot.watched.shared, &mut slot.open, &mut slot.ticket) {
                     // A full queue takes it in a later round.
                     Ok(()) | Err(TrySendError::Full(())) => {}

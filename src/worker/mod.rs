@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
-pub use batch::{Batch, Input};
+pub use batch::{Batch, Input, Parts};
 pub use intake::BatchLimits;
 pub use outcomes::Outcomes;
 pub use partition::{Applied, Context, Partition};

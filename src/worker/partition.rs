@@ -12,7 +12,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
 
 use super::alerts::Envelope;
-use super::batch::{Batch, Cause};
+use super::batch::{Batch, Cause, Parts};
 use super::behind::Trailing;
 use super::cache::Cache;
 use super::draw::Tail;
@@ -243,11 +243,11 @@ impl Partition {
         self.cache.clear();
     }
 
-    /// A batch in the parts that are to be applied one after the other, each in one commit.
-    pub fn apart(&self, batch: Batch) -> Vec<Batch> {
-        let by_runs = self.is_storing() || self.is_letting_in() || batch.brings_bill_run();
+    /// The next part of a batch, to be applied in one commit.
+    pub fn next_part(&self, parts: &mut Parts) -> Option<Batch> {
+        let by_runs = self.is_storing() || self.is_letting_in() || parts.brings_bill_run();
         let recent_from = if by_runs { Instant::MAX } else { self.context.keep_from()(self.latest_usage) };
-        batch.apart(&self.context.rules, self.portion, recent_from)
+        parts.next(&self.context.rules, self.portion, recent_from)
     }
 
     /// Applies a batch in one commit. Records of customers behind, and of customers whose usage would have to be folded

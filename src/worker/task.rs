@@ -10,7 +10,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use super::batch::{Batch, Input};
+use super::batch::{Batch, Input, Parts};
 use super::ends::Ends;
 use super::intake::lock;
 use super::metrics::Metrics;
@@ -260,7 +260,8 @@ async fn work(
                     return None;
                 }
                 let mut applied = Some(());
-                for mut part in partition.apart(*batch) {
+                let mut parts = Parts::of(*batch);
+                while let Some(mut part) = partition.next_part(&mut parts) {
                     applied = apply(&mut partition, &mut part, &shared, &tools).await;
                     if applied.is_none() {
                         break;

@@ -9,7 +9,7 @@ use std::time::Duration;
 use headroom::domain::{Partitioner, packed};
 use headroom::events::{Record, Rules};
 use headroom::store::Store;
-use headroom::worker::{Batch, Context, Input, Partition};
+use headroom::worker::{Batch, Context, Input, Partition, Parts};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -210,7 +210,8 @@ pub(crate) fn check((zone, records): &Extremes, real: Option<Real>, ends: &Ends)
         batch.push(input, offsets[input as usize], &raw, &rules);
         offsets[input as usize] += 1;
         if *ends || at + 1 == records.len() {
-            for mut part in partition.apart(std::mem::replace(&mut batch, Batch::new(0))) {
+            let mut parts = Parts::of(std::mem::replace(&mut batch, Batch::new(0)));
+            while let Some(mut part) = partition.next_part(&mut parts) {
                 while partition.must_catch_up(&part) {
                     runtime.block_on(partition.catch_up()).map_err(|error| failed(&error))?;
                 }

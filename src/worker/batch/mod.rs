@@ -6,6 +6,8 @@
 
 mod parts;
 
+pub use parts::Parts;
+
 use std::hash::BuildHasher as _;
 use std::ops::Range;
 

@@ -1,4 +1,5 @@
-//! How a batch is divided: by customers who are behind, and into parts that are applied one after the other.
+//! How a batch is divided: by customers who are behind, and into parts that are applied one after the other. Where a part
+//! ends is found when its turn comes, since those before it tell how large accounts are.
 
 use rustc_hash::FxHashMap;
 
@@ -7,6 +8,43 @@ use crate::domain::Instant;
 use crate::events::Rules;
 use crate::store::LedgerKey;
 use crate::worker::portion::Portion;
+
+/// A batch on its way to be applied, part by part.
+pub struct Parts {
+    /// `None` once all is taken.
+    batch: Option<Batch>,
+    /// How many of its records are taken.
+    taken: usize,
+}
+
+impl Parts {
+    /// All of a batch.
+    pub fn of(batch: Batch) -> Parts {
+        Parts { batch: Some(batch), taken: 0 }
+    }
+
+    /// Whether the batch brings a fact about a bill run, taken or not.
+    pub(in crate::worker) fn brings_bill_run(&self) -> bool {
+        self.batch.as_ref().is_some_and(Batch::brings_bill_run)
+    }
+
+    /// The next records, in their order, as far as they go into one commit; the batch itself when that is all of it. `None`
+    /// when nothing is left.
+    pub(in crate::worker) fn next(&mut self, rules: &Rules, portion: Portion, recent_from: Instant) -> Option<Batch> {
+        let batch = self.batch.as_ref()?;
+        let until = batch.end_of_part(self.taken, portion, recent_from);
+        if self.taken == 0 && until == batch.len() {
+            return self.batch.take();
+        }
+        let mut part = Batch::new(batch.partition);
+        (self.taken..until).for_each(|at| part.push_from(batch, at, rules));
+        self.taken = until;
+        if until == batch.len() {
+            self.batch = None;
+        }
+        Some(part)
+    }
+}
 
 impl Batch {
     /// The same records in the batches that `choose` names for each, by its place; it is left out where that is `None`.
@@ -29,54 +67,37 @@ impl Batch {
         first.bill_runs.extend(self.bill_runs.into_iter().filter(|of| of.origin.is_none()));
     }
 
-    /// The same records in their order, in batches whose accounts fit a portion and that keep each fact about a bill run
+    /// The place after the longest run of records from `from` on whose accounts fit a portion. Each fact about a bill run stays
     /// apart: it is applied in a transaction of its own (`domain.md section 3`). Usage from `recent_from` on needs no buckets
     /// of long ago.
-    pub(in crate::worker) fn apart(self, rules: &Rules, portion: Portion, recent_from: Instant) -> Vec<Batch> {
-        let begins = self.begins_of_parts(portion, recent_from);
-        if begins.is_empty() {
-            return vec![self];
-        }
-        let ends = begins.iter().copied().chain([self.len()]);
-        let part = |(from, until): (usize, usize)| {
-            let mut part = Batch::new(self.partition);
-            (from..until).for_each(|at| part.push_from(&self, at, rules));
-            part
-        };
-        [0].iter().chain(&begins).copied().zip(ends).map(part).collect()
-    }
-
-    /// The places of the records, but for the first, with which such a part begins.
-    fn begins_of_parts(&self, portion: Portion, recent_from: Instant) -> Vec<usize> {
+    fn end_of_part(&self, from: usize, portion: Portion, recent_from: Instant) -> usize {
         let old = self.reaching_back(recent_from);
-        let recent_size = portion.size(false).saturating_mul(self.len() - old.len());
+        let old = &old[old.partition_point(|place| (*place as usize) < from)..];
+        let recent_size = portion.size(false).saturating_mul(self.len() - from - old.len());
         let most = portion.size(true).saturating_mul(old.len()).saturating_add(recent_size);
-        if self.bill_runs.is_empty() && portion.holds(most) {
-            return Vec::new();
-        }
         let runs: Vec<u32> = self.bill_runs.iter().filter_map(|of| of.origin).collect();
-        let (mut begins, mut after_run) = (Vec::new(), false);
+        let next_run = runs.iter().map(|run| *run as usize).filter(|run| *run >= from).min();
+        let until = match next_run {
+            Some(run) if run == from => return from + 1,
+            None if portion.holds(most) => return self.len(),
+            next_run => next_run.unwrap_or(self.len()),
+        };
         let (mut sizes, mut sum): (FxHashMap<i64, usize>, usize) = (FxHashMap::default(), 0);
-        for (place, origin) in (0..).zip(&self.origins) {
-            let is_run = runs.contains(&place);
-            let size = portion.size(old.binary_search(&place).is_ok());
-            let known = origin.customer.map_or(size, |customer| sizes.get(&customer).copied().unwrap_or(0));
+        for place in from..until {
+            let size = portion.size(old.binary_search(&(place as u32)).is_ok());
+            let customer = self.origins[place].customer;
+            let known = customer.map_or(size, |customer| sizes.get(&customer).copied().unwrap_or(0));
             let more = size.saturating_sub(known);
             // One account may be larger than a portion: its records stay together all the same.
-            let is_full = more > 0 && !portion.holds(sum.saturating_add(more));
-            if place > 0 && (is_run || after_run || is_full) {
-                begins.push(place as usize);
-                sizes.clear();
-                sum = 0;
+            if place > from && more > 0 && !portion.holds(sum.saturating_add(more)) {
+                return place;
             }
-            if let Some(customer) = origin.customer {
-                let known = sizes.entry(customer).or_default();
-                sum = sum.saturating_add(size.saturating_sub(*known));
-                *known = size.max(*known);
+            if let Some(customer) = customer {
+                sum = sum.saturating_add(more);
+                sizes.insert(customer, size.max(known));
             }
-            after_run = is_run;
         }
-        begins
+        until
     }
 
     /// The places of the records that may need buckets of long ago, in order: some facts, and what is not recent. Nothing is that
@@ -99,6 +120,12 @@ mod tests {
     use super::super::{Input, Record};
     use super::*;
     use crate::store::Offsets;
+
+    /// All parts, as though nothing were learned of the accounts meanwhile.
+    fn apart(batch: Batch, portion: Portion, recent_from: Instant) -> Vec<Batch> {
+        let mut parts = Parts::of(batch);
+        std::iter::from_fn(|| parts.next(&RULES, portion, recent_from)).collect()
+    }
 
     fn push(batch: &mut Batch, input: Input, offset: i64, kind: &str, key: &str, data: &str) {
         let value = format!(
@@ -142,7 +169,7 @@ mod tests {
         push(&mut batch, Input::Usage, 12, "usage.recorded", "1", "{}");
         let next = |batch: &Batch, from: Offsets| batch.next(from);
         let whole = next(&batch, Offsets::default());
-        let parts = batch.apart(&RULES, Portion::of_customers(100), Instant::MIN);
+        let parts = apart(batch, Portion::of_customers(100), Instant::MIN);
         let shapes: Vec<_> = parts.iter().map(|p| (p.usage.len(), p.bill_runs.len(), p.refused.len())).collect();
         assert_eq!(shapes, [(2, 0, 0), (0, 1, 0), (0, 1, 0), (0, 0, 1)]);
         assert_eq!(parts.iter().fold(Offsets::default(), |from, part| next(part, from)), whole);
@@ -156,7 +183,7 @@ mod tests {
         let mut batch = Batch::new(0);
         usage(&mut batch, 0);
         usage(&mut batch, 1);
-        let parts = batch.apart(&RULES, Portion::of_customers(1), Instant::MIN);
+        let parts = apart(batch, Portion::of_customers(1), Instant::MIN);
         assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [2]);
     }
 
@@ -168,7 +195,7 @@ mod tests {
             batch
         };
         let lengths = |parts: &[Batch]| parts.iter().map(Batch::len).collect::<Vec<_>>();
-        let apart = |batch: Batch, customers| batch.apart(&RULES, Portion::of_customers(customers), Instant::MIN);
+        let apart = |batch, customers| apart(batch, Portion::of_customers(customers), Instant::MIN);
         assert_eq!(lengths(&apart(batch(), 3)), [7], "of three customers");
         assert_eq!(lengths(&apart(batch(), 2)), [4, 3]);
         assert_eq!(lengths(&apart(batch(), 1)), [1, 1, 1, 1, 2, 1]);
@@ -183,6 +210,16 @@ mod tests {
     }
 
     #[test]
+    fn a_part_is_as_large_as_the_accounts_before_it_allow() {
+        let mut batch = Batch::new(0);
+        (0..7).for_each(|offset| usage_of(&mut batch, offset, offset));
+        let mut parts = Parts::of(batch);
+        let mut next =
+            |customers| parts.next(&RULES, Portion::of_customers(customers), Instant::MIN).map(|part| part.len());
+        assert_eq!([next(1), next(4), next(4), next(4)], [Some(1), Some(4), Some(2), None]);
+    }
+
+    #[test]
     fn records_that_need_buckets_of_long_ago_take_more_of_a_portion() {
         let batch = |lateness: [bool; 5]| {
             let mut batch = Batch::new(0);
@@ -194,14 +231,14 @@ mod tests {
         };
         let portion = Portion::of_sizes(10, 2, 5);
         let lengths = |lateness| {
-            let parts = batch(lateness).apart(&RULES, portion, Instant::from_micros(100));
+            let parts = apart(batch(lateness), portion, Instant::from_micros(100));
             parts.iter().map(Batch::len).collect::<Vec<_>>()
         };
         assert_eq!(lengths([false; 5]), [5], "8 bytes");
         assert_eq!(lengths([true, false, false, false, false]), [4, 1], "9 bytes of three, 2 of the last");
         assert_eq!(lengths([false, false, true, false, false]), [4, 1], "a customer counts once");
         assert_eq!(lengths([true; 5]), [3, 2]);
-        let parts = batch([false; 5]).apart(&RULES, portion, Instant::MAX);
+        let parts = apart(batch([false; 5]), portion, Instant::MAX);
         assert_eq!(parts.iter().map(Batch::len).collect::<Vec<_>>(), [3, 2], "nothing is recent");
         let facts = |kind: &str, more: &str, recent_from: Instant| {
             let mut facts = Batch::new(0);
@@ -210,7 +247,7 @@ mod tests {
                 push(&mut facts, Input::Assignments, offset, kind, customer, &data);
             }
             assert_eq!(facts.references.len(), 3);
-            facts.apart(&RULES, portion, recent_from).iter().map(Batch::len).collect::<Vec<_>>()
+            apart(facts, portion, recent_from).iter().map(Batch::len).collect::<Vec<_>>()
         };
         let removed = "\"assignmentId\":1,\"assignmentLevel\":\"CUSTOMER\"";
         assert_eq!(facts("assignment.removed", removed, Instant::MIN), [2, 1], "assignments need all of an account");
