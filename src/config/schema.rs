@@ -275,8 +275,8 @@ impl Default for Kafka {
             group: good("headroom"),
             group_instance_id: None,
             partitioner: Partitioner::default(),
-            fetch_bytes: Size::mebibytes(48),
-            fetch_records: Whole::new(100_000),
+            fetch_bytes: Size::mebibytes(64),
+            fetch_records: Whole::new(200_000),
             properties: Properties::default(),
         }
     }

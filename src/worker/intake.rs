@@ -39,10 +39,13 @@ const LOOK: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long it is no news that the group has given no partitions.
 const UNASSIGNED: Duration = Duration::from_secs(15);
-/// How long an idle task waits at most for the next records when much usage is sure to come.
-const FILLING: Duration = Duration::from_millis(100);
-/// How much is worth it. Some of a little may be markers of transactions, which never come.
-const MANY: usize = 200;
+/// How much usage must be sure to come for an idle task to wait. Some of a little may be markers of transactions, which never
+/// come.
+const MUCH_USAGE: usize = 200;
+/// How long it waits for the next of it: others may have use for the batch.
+const USAGE_WAIT: Duration = Duration::from_millis(50);
+/// How long it waits for a batch that fills slowly.
+const BATCH_WAIT: Duration = Duration::from_secs(1);
 
 /// Limits of batches.
 #[derive(Debug, Clone, Copy)]
@@ -85,8 +88,10 @@ struct Slot {
     queue: mpsc::Sender<Work>,
     task: JoinHandle<Option<Partition>>,
     open: Batch,
-    /// How many records it had when it last had more than before, and when that was.
-    grown: (usize, Instant),
+    /// When the first record came into it.
+    opened: Instant,
+    /// The next offset of usage, and since when it is that.
+    usage_came: (i64, Instant),
     /// While there are records in it.
     ticket: Option<Ticket>,
     given: [i64; 2],
@@ -110,14 +115,20 @@ impl Slot {
         }
     }
 
-    /// Whether much more usage is sure to come, and records do come.
-    fn is_filling(&mut self, now: Instant) -> bool {
-        let len = self.open.len();
-        if len != self.grown.0 {
-            self.grown = (len, now);
+    /// Notes whether usage came since this was called before.
+    fn note_usage_came(&mut self, now: Instant) {
+        let given = self.given[Input::Usage as usize];
+        if given != self.usage_came.0 {
+            self.usage_came = (given, now);
         }
-        let to_come = self.watched.shared.usage_to_come(self.given[Input::Usage as usize]);
-        to_come >= MANY && now.duration_since(self.grown.1) < FILLING
+    }
+
+    /// Whether much more usage is sure to come, and does come: facts do not wait for usage that is damaged, say.
+    fn is_filling(&self, now: Instant) -> bool {
+        let (given, came) = self.usage_came;
+        self.watched.shared.usage_to_come(given) >= MUCH_USAGE
+            && now.duration_since(came) < USAGE_WAIT
+            && now.duration_since(self.opened) < BATCH_WAIT
     }
 
     /// Notes that both inputs are read again, once they are.
@@ -227,7 +238,8 @@ impl Intake {
             queue,
             task,
             open: Batch::new(partition),
-            grown: (0, Instant::now()),
+            opened: Instant::now(),
+            usage_came: (usage, Instant::now()),
             ticket: None,
             given: [usage, assignments],
             end: [None; 2],
@@ -375,7 +387,7 @@ impl Sink for Intake {
         if begins {
             slot.ticket = Some(Ticket::take(&self.tools.batches));
             slot.open = self.tools.spares.take(message.partition());
-            slot.grown = (0, Instant::now());
+            slot.opened = Instant::now();
             let [usage, assignments] = slot.given;
             slot.open.begin_at(Offsets { usage, assignments });
         }
@@ -435,6 +447,7 @@ impl Sink for Intake {
                 .fault("the group has given none for a while; it waits for its coordinator or for other members");
         }
         for slot in self.slots.values_mut() {
+            slot.note_usage_came(now);
             if slot.open.is_empty() {
                 slot.go_on_to_ends();
                 continue;

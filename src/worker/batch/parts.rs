@@ -67,9 +67,9 @@ impl Batch {
         first.bill_runs.extend(self.bill_runs.into_iter().filter(|of| of.origin.is_none()));
     }
 
-    /// The place after the longest run of records from `from` on whose accounts fit a portion. Each fact about a bill run stays
-    /// apart: it is applied in a transaction of its own (`domain.md section 3`). Usage from `recent_from` on needs no buckets
-    /// of long ago.
+    /// The place after as many records from `from` on, one at least, as have accounts that fit a portion. Each fact about a
+    /// bill run stays apart: it is applied in a transaction of its own (`domain.md section 3`). Usage from `recent_from` on
+    /// needs no buckets of long ago.
     fn end_of_part(&self, from: usize, portion: Portion, recent_from: Instant) -> usize {
         let old = self.reaching_back(recent_from);
         let old = &old[old.partition_point(|place| (*place as usize) < from)..];
@@ -217,6 +217,15 @@ mod tests {
         let mut next =
             |customers| parts.next(&RULES, Portion::of_customers(customers), Instant::MIN).map(|part| part.len());
         assert_eq!([next(1), next(4), next(4), next(4)], [Some(1), Some(4), Some(2), None]);
+    }
+
+    #[test]
+    fn a_batch_that_only_goes_on_comes_out_once() {
+        let mut batch = Batch::new(0);
+        batch.go_on_to(Input::Usage, 9);
+        let parts = apart(batch, Portion::of_customers(0), Instant::MIN);
+        let next: Vec<_> = parts.iter().map(|part| part.next(Offsets::default()).usage).collect();
+        assert_eq!(next, [9]);
     }
 
     #[test]
