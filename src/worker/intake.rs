@@ -1,11 +1,9 @@
 //! Between the consumer thread and the partitions' tasks: records become batches, batches find their task.
 //!
 //! A batch is handed over as soon as its task is idle, and grows while the task is at work: small under light load. Under
-//! backlog, when much more usage is known to be there, an idle task waits for it while it comes: large batches cost far
-//! less for each record, and how late one record of many that are late anyway is does not matter. Facts are not waited for:
-//! they take more memory, and little is saved. No more than a fixed number of batches exist at a time, whatever the number
-//! of partitions, so memory is bounded and batches stay large. A partition that may not take records has no room, and its
-//! records wait with librdkafka, which has limits of its own.
+//! backlog, when much more usage is known to be there, an idle task waits for it while it comes (`filling`). No more than a
+//! fixed number of batches exist at a time, whatever the number of partitions, so memory is bounded and batches stay large. A
+//! partition that may not take records has no room, and its records wait with librdkafka, which has limits of its own.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -22,6 +20,7 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::batch::{Batch, Input};
+use super::filling::Filling;
 use super::partition::{Context, Partition};
 use super::task::{Shared, Ticket, Tools, Work, work_guarded};
 use crate::events::Record;
@@ -39,14 +38,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long it is no news that the group has given no partitions.
 const UNASSIGNED: Duration = Duration::from_secs(15);
-/// How much usage must be sure to come for an idle task to wait. Some of a little may be markers of transactions, which never
-/// come.
-const MUCH_USAGE: usize = 200;
-/// How long it waits for the next of it: others may have use for the batch.
-const USAGE_WAIT: Duration = Duration::from_millis(50);
-/// How long it waits for a batch that fills slowly.
-const BATCH_WAIT: Duration = Duration::from_secs(1);
-
 /// Limits of batches.
 #[derive(Debug, Clone, Copy)]
 pub struct BatchLimits {
@@ -88,10 +79,7 @@ struct Slot {
     queue: mpsc::Sender<Work>,
     task: JoinHandle<Option<Partition>>,
     open: Batch,
-    /// When the first record came into it.
-    opened: Instant,
-    /// The next offset of usage, and since when it is that.
-    usage_came: (i64, Instant),
+    filling: Filling,
     /// While there are records in it.
     ticket: Option<Ticket>,
     given: [i64; 2],
@@ -113,22 +101,6 @@ impl Slot {
             None if input == Input::Usage && self.facts_until.is_some() => 0,
             None => usize::MAX,
         }
-    }
-
-    /// Notes whether usage came since this was called before.
-    fn note_usage_came(&mut self, now: Instant) {
-        let given = self.given[Input::Usage as usize];
-        if given != self.usage_came.0 {
-            self.usage_came = (given, now);
-        }
-    }
-
-    /// Whether much more usage is sure to come, and does come: facts do not wait for usage that is damaged, say.
-    fn is_filling(&self, now: Instant) -> bool {
-        let (given, came) = self.usage_came;
-        self.watched.shared.usage_to_come(given) >= MUCH_USAGE
-            && now.duration_since(came) < USAGE_WAIT
-            && now.duration_since(self.opened) < BATCH_WAIT
     }
 
     /// Notes that both inputs are read again, once they are.
@@ -238,8 +210,7 @@ impl Intake {
             queue,
             task,
             open: Batch::new(partition),
-            opened: Instant::now(),
-            usage_came: (usage, Instant::now()),
+            filling: Filling::new(usage, Instant::now()),
             ticket: None,
             given: [usage, assignments],
             end: [None; 2],
@@ -387,7 +358,7 @@ impl Sink for Intake {
         if begins {
             slot.ticket = Some(Ticket::take(&self.tools.batches));
             slot.open = self.tools.spares.take(message.partition());
-            slot.opened = Instant::now();
+            slot.filling.begin(Instant::now());
             let [usage, assignments] = slot.given;
             slot.open.begin_at(Offsets { usage, assignments });
         }
@@ -447,7 +418,8 @@ impl Sink for Intake {
                 .fault("the group has given none for a while; it waits for its coordinator or for other members");
         }
         for slot in self.slots.values_mut() {
-            slot.note_usage_came(now);
+            let usage = slot.given[Input::Usage as usize];
+            slot.filling.note(usage, now);
             if slot.open.is_empty() {
                 slot.go_on_to_ends();
                 continue;
@@ -455,7 +427,8 @@ impl Sink for Intake {
             let full = slot.open.len() >= self.limits.records || slot.open.size() >= self.limits.bytes;
             let in_hand = slot.watched.shared.in_hand();
             // One batch waits behind the one in hand, so that a busy task never idles; it waits until it is full.
-            let is_due = if full { in_hand <= 1 } else { in_hand == 0 && !slot.is_filling(now) };
+            let waits = || slot.filling.waits(slot.watched.shared.usage_to_come(usage), now);
+            let is_due = if full { in_hand <= 1 } else { in_hand == 0 && !waits() };
             if is_due {
                 match hand_over(&slot.queue, &slot.watched.shared, &mut slot.open, &mut slot.ticket) {
                     // A full queue takes it in a later round.

@@ -13,6 +13,7 @@ mod behind;
 mod cache;
 mod draw;
 mod ends;
+mod filling;
 mod intake;
 mod metrics;
 mod outcomes;
