@@ -25,7 +25,7 @@ pub use pages::{Answer, Filters, Found, Nested, Question, SortKey};
 pub use rows::{
     AcceptedGap, AlertRow, AlertsOffset, AppliedUpTo, Behind, Commit, DeadLetterRow, Deployment, Gaps, LedgerKey,
     LedgerRow, NewUsage, OfCustomer, Offsets, OutboxPart, Partitioned, Progress, Published, RelayState, RepairRequest,
-    Repaired, ReversalRow, RunFactRow, Settled, StoredAhead, Taken, Unfinished, UsageChange, Wanted,
+    Repaired, ReversalRow, RunFactRow, Settled, StoredAhead, Taken, Unfinished, Wanted,
 };
 pub use snapshot::Snapshot;
 

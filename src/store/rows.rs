@@ -256,17 +256,6 @@ pub struct NewUsage {
     pub draws: Range<u32>,
 }
 
-/// A ledger row whose state or draws are others now.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct UsageChange {
-    /// Which row; it is there.
-    pub key: LedgerKey,
-    /// Whether it counts now.
-    pub state: UsageState,
-    /// Its packed draws now.
-    pub draws: Vec<u8>,
-}
-
 /// A reversal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ReversalRow {
@@ -353,7 +342,7 @@ pub struct Commit {
     /// The bytes that [`Commit::usage`] points into.
     pub bytes: Vec<u8>,
     /// Ledger rows that changed.
-    pub usage_changes: Vec<UsageChange>,
+    pub usage_changes: Vec<OfCustomer<LedgerRow>>,
     /// Reversals, new ones and those whose event came.
     pub reversals: Vec<ReversalRow>,
     /// Customers, new or changed.

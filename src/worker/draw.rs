@@ -1,7 +1,7 @@
 //! What the usage of a batch draws: by the fast path while the order of arrival cannot matter, else by a replay
 //! (`domain.md section 5`; how one works is in `replay`).
 
-use std::time::Instant as Clock;
+use std::time::{Duration, Instant as Clock};
 
 use super::batch::Batch;
 use super::partition::{Draft, Partition, Prepared};
@@ -9,7 +9,7 @@ use super::replay::Pace;
 use super::runs::Released;
 use super::usage::{Judged, New, TakenBack, read, reversed, unreadable};
 use crate::domain::{Account, Draw, Instant, UsageState, packed};
-use crate::store::{LedgerKey, LedgerRow, NewUsage, StoreError, UsageChange};
+use crate::store::{LedgerKey, LedgerRow, NewUsage, OfCustomer, StoreError};
 
 /// One customer's share of a batch.
 pub(super) struct Share<'a> {
@@ -52,19 +52,19 @@ impl Tail {
 }
 
 impl Partition {
-    /// Draws what the batch's new usage takes, gives back what it takes back, and puts both into the commit. Returns the
-    /// customers whose replays would take longer than `until`, one of them at least being done; for the others it is not.
+    /// Draws what the batch's new usage takes, gives back what it takes back, and puts both into the commit. Replays may take
+    /// `pause`, all together; returns the customers for whose replays it is too short. One at least is begun.
     pub(super) async fn draw(
         &mut self,
         batch: &Batch,
         prepared: &mut Prepared,
-        until: Clock,
+        pause: Duration,
     ) -> Result<Vec<i64>, StoreError> {
         let Prepared { accounts, unsettled, judged, draft, tail } = prepared;
         draft.commit.usage.reserve(judged.new.len());
         let (mut new, mut taken_back) = (judged.new.as_slice(), judged.taken_back.as_slice());
         let mut released = judged.released.as_slice();
-        let (mut long, mut replays) = (Vec::new(), 0);
+        let (mut long, mut left) = (Vec::new(), Some(pause));
         for account in accounts {
             let customer = account.customer();
             let share = Share {
@@ -76,18 +76,19 @@ impl Partition {
             if self.draw_fast(batch, account, &share, draft, tail)? {
                 continue;
             }
-            if replays > 0 && Clock::now() >= until {
+            let Some(pause) = left else {
                 long.push(customer);
                 continue;
-            }
-            replays += 1;
+            };
+            let began = Clock::now();
             let Some(mut replay) = self.begin_replay(batch, account, &share, None, draft, tail)? else { continue };
-            let pace = Pace { until, changes: usize::MAX };
+            let pace = Pace { until: began + pause, changes: usize::MAX };
             if self.replay(&mut replay, batch, account, &share, draft, tail, pace).await? {
                 draft.commit.usage_changes.append(&mut replay.changes);
             } else {
                 long.push(customer);
             }
+            left = pause.checked_sub(began.elapsed());
         }
         Ok(long)
     }
@@ -168,8 +169,9 @@ impl Partition {
 }
 
 /// The ledger row of usage that counts no more.
-pub(super) fn taken_back(back: &TakenBack) -> UsageChange {
-    UsageChange { key: back.key, state: reversed(back.row.state), draws: Vec::new() }
+pub(super) fn taken_back(back: &TakenBack) -> OfCustomer<LedgerRow> {
+    let row = LedgerRow { state: reversed(back.row.state), draws: Vec::new(), ..back.row.clone() };
+    OfCustomer { customer: back.key.customer, row }
 }
 
 pub(super) fn draws_of(key: LedgerKey, row: &LedgerRow) -> Result<Vec<Draw>, StoreError> {

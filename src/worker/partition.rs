@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant as Clock};
+use std::time::Duration;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
@@ -266,9 +266,8 @@ impl Partition {
             if batch.is_empty() && next == self.offsets {
                 return Ok(Applied::default());
             }
-            let until = Clock::now() + self.context.replay_pause;
             let mut prepared = self.prepare(batch, &[]).await?;
-            let long = self.draw(batch, &mut prepared, until).await?;
+            let long = self.draw(batch, &mut prepared, self.context.replay_pause).await?;
             if long.is_empty() {
                 let applied = self.conclude(batch, prepared, next).await?;
                 // Of a topic that it has nothing of, records of customers behind may be yet to be read again.

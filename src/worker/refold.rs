@@ -3,7 +3,7 @@
 
 use super::usage::{read, unreadable};
 use crate::domain::{BucketDifference, Calendar, CustomerRow, LineDifference, Refold, UsageState, packed};
-use crate::store::{LedgerKey, Snapshot, StoreError, UsageChange};
+use crate::store::{LedgerKey, LedgerRow, OfCustomer, Snapshot, StoreError};
 
 /// Ledger rows that are read at once.
 const PAGE: usize = 5_000;
@@ -16,7 +16,7 @@ pub struct Differences {
     /// The lines whose rows are others.
     pub lines: Vec<LineDifference>,
     /// Ledger rows whose draws are others, as they should be.
-    pub usage: Vec<UsageChange>,
+    pub usage: Vec<OfCustomer<LedgerRow>>,
     /// Whether nothing can be said now: the customer's usage is being folded again.
     pub is_unfinished: bool,
     /// The customer's own row, if the fold gave slots, or if it would give one again.
@@ -57,7 +57,8 @@ pub async fn refold(
             if packed != row.draws {
                 // What cannot be read at all was written by another version, or is damaged: neither is ours to mend.
                 packed::unpack_draws(&row.draws).ok_or_else(|| unreadable(key))?;
-                differences.usage.push(UsageChange { key, state: row.state, draws: packed.clone() });
+                let row = LedgerRow { draws: packed.clone(), ..row.clone() };
+                differences.usage.push(OfCustomer { customer, row });
             }
         }
         after = rows.last().map(|row| row.position);

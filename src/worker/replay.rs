@@ -14,7 +14,7 @@ use super::draw::{Share, Tail, draws_of, split_front, taken_back};
 use super::partition::{Draft, Partition};
 use super::usage::{New, read};
 use crate::domain::{Account, Draw, Position, SlotSums, UsageState, packed};
-use crate::store::{LedgerKey, LedgerRow, StoreError, Unfinished, UsageChange};
+use crate::store::{LedgerKey, LedgerRow, OfCustomer, StoreError, Unfinished};
 
 /// A replay under way.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ pub(super) struct Replay {
     /// Whether it is worth asking for the end: what differs has changed since it was asked last.
     due: bool,
     /// Ledger rows that draw otherwise now.
-    pub(super) changes: Vec<UsageChange>,
+    pub(super) changes: Vec<OfCustomer<LedgerRow>>,
 }
 
 impl Replay {
@@ -306,7 +306,8 @@ impl Partition {
         if changed {
             replay.add(&was()?, 1);
             replay.add(&self.draws, -1);
-            let change = UsageChange { key, state: UsageState::Counted, draws: self.packed.clone() };
+            let row = LedgerRow { state: UsageState::Counted, draws: self.packed.clone(), ..row.clone() };
+            let change = OfCustomer { customer: key.customer, row };
             // What counts only now is written with the rest of the batch, never before.
             let changes = if released.is_some() { &mut draft.commit.usage_changes } else { &mut replay.changes };
             changes.push(change);

@@ -187,8 +187,8 @@ impl Partition {
         let mut prepared = loop {
             let mut prepared = self.prepare(&mut batch, &customers).await?;
             // Loading took a part of the pause; the next try has less to load.
-            let long =
-                self.draw(&batch, &mut prepared, until.max(Clock::now() + self.context.replay_pause / 2)).await?;
+            let left = until.saturating_duration_since(Clock::now()).max(self.context.replay_pause / 2);
+            let long = self.draw(&batch, &mut prepared, left).await?;
             let Some(first) = long.first() else { break prepared };
             let done = customers.partition_point(|customer| customer < first);
             if done == 0 {

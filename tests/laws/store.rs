@@ -153,10 +153,10 @@ impl Rows {
             let row = LedgerRow { position, state, source, body: bytes(&new.body), draws: bytes(&new.draws) };
             assert!(self.ledger.insert(new.key, row).is_none(), "new usage is not in the ledger");
         }
-        for change in &commit.usage_changes {
-            let row = self.ledger.get_mut(&change.key).expect("changed usage is in the ledger");
-            row.state = change.state;
-            row.draws.clone_from(&change.draws);
+        for OfCustomer { customer, row } in &commit.usage_changes {
+            let key = LedgerKey { customer: *customer, position: row.position };
+            let known = self.ledger.insert(key, row.clone()).expect("changed usage is in the ledger");
+            assert_eq!((known.source, known.body), (row.source, row.body.clone()), "the event stays as it is");
         }
         for reversal in &commit.reversals {
             self.reversals.insert(reversal.key, reversal.pending);

@@ -8,7 +8,7 @@ use super::read::key_bytes;
 use super::{behind, repair};
 use crate::domain::{Instant, RunFact, StoredPart, StoredRow};
 use crate::store::plans::Plans;
-use crate::store::{Commit, Published, Settled, hex};
+use crate::store::{Commit, OfCustomer, Published, Settled, hex};
 
 /// Begins a transaction that may write from its first statement on, so that it never has to give way to another.
 pub(super) async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, Error> {
@@ -97,17 +97,17 @@ async fn usage(connection: &mut SqliteConnection, commit: &Commit) -> Result<(),
         .execute(&mut *connection)
         .await?;
     }
-    for change in &commit.usage_changes {
+    for OfCustomer { customer, row } in &commit.usage_changes {
         sqlx::query(
             "UPDATE ledger SET state = ?, draws = ? \
              WHERE partition = ? AND customer_id = ? AND start_time = ? AND event_key = ?",
         )
-        .bind(change.state.number())
-        .bind(&change.draws)
+        .bind(row.state.number())
+        .bind(&row.draws)
         .bind(commit.partition)
-        .bind(change.key.customer)
-        .bind(change.key.position.start.micros())
-        .bind(key_bytes(change.key.position.key))
+        .bind(customer)
+        .bind(row.position.start.micros())
+        .bind(key_bytes(row.position.key))
         .execute(&mut *connection)
         .await?;
     }

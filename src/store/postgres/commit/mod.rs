@@ -112,20 +112,23 @@ async fn write_usage(connection: &mut PgConnection, commit: &Commit) -> Result<(
     }
     if !commit.usage_changes.is_empty() {
         let changes = &commit.usage_changes;
-        let positions = changes.iter().map(|change| change.key.position);
-        let (starts, keys) = columns(positions);
+        let (starts, keys) = columns(changes.iter().map(|change| change.row.position));
+        // Each row is there. This finds it by its key however little the planner knows of the table: planned for a small one,
+        // an update by a join would go through all of the partition's rows for seconds once it has grown.
         sqlx::query(
-            "UPDATE ledger l SET state = u.state, draws = u.draws \
-             FROM unnest($2::int8[], $3::timestamptz[], $4::uuid[], $5::\"char\"[], $6::bytea[]) \
-             u(customer_id, start_time, event_key, state, draws) WHERE l.partition = $1 \
-             AND l.customer_id = u.customer_id AND l.start_time = u.start_time AND l.event_key = u.event_key",
+            "INSERT INTO ledger (partition, customer_id, start_time, event_key, source, state, body, draws) \
+             SELECT $1, * FROM unnest($2::int8[], $3::timestamptz[], $4::uuid[], $5::int4[], $6::\"char\"[], $7::bytea[], \
+             $8::bytea[]) ON CONFLICT (partition, customer_id, start_time, event_key) \
+             DO UPDATE SET state = excluded.state, draws = excluded.draws",
         )
         .bind(commit.partition)
-        .bind(changes.iter().map(|change| change.key.customer).collect::<Vec<i64>>())
+        .bind(changes.iter().map(|change| change.customer).collect::<Vec<i64>>())
         .bind(starts)
         .bind(keys)
-        .bind(changes.iter().map(|change| change.state.number().cast_signed()).collect::<Vec<i8>>())
-        .bind(changes.iter().map(|change| change.draws.as_slice()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.row.source).collect::<Vec<i32>>())
+        .bind(changes.iter().map(|change| change.row.state.number().cast_signed()).collect::<Vec<i8>>())
+        .bind(changes.iter().map(|change| change.row.body.as_slice()).collect::<Vec<_>>())
+        .bind(changes.iter().map(|change| change.row.draws.as_slice()).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
     }
