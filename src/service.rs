@@ -361,6 +361,7 @@ fn worker_options(
         context: Arc::new(context),
         limits: worker::BatchLimits {
             records: size(config.worker.batch_records.get()),
+            customers: size(config.worker.batch_customers.get()),
             bytes: usize::try_from(config.worker.batch_bytes.bytes()).unwrap_or(usize::MAX),
             batches: size(config.worker.batches.get()),
         },

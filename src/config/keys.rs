@@ -10,7 +10,7 @@ pub(super) enum Form {
 }
 
 /// All keys, in the order of `config/headroom.toml`.
-pub(super) const KEYS: [(&str, Form); 53] = [
+pub(super) const KEYS: [(&str, Form); 54] = [
     ("time_zone", Form::Text),
     ("max_future", Form::Text),
     ("retention", Form::Text),
@@ -54,6 +54,7 @@ pub(super) const KEYS: [(&str, Form); 53] = [
     ("alerts.thresholds", Form::Toml),
     ("alerts.batch", Form::Toml),
     ("worker.batch_records", Form::Toml),
+    ("worker.batch_customers", Form::Toml),
     ("worker.batch_bytes", Form::Text),
     ("worker.batches", Form::Toml),
     ("worker.accounts_bytes", Form::Text),

@@ -175,6 +175,8 @@ pub struct Alerts {
 pub struct Worker {
     /// The most records of one commit.
     pub batch_records: Whole<1, 100_000>,
+    /// The most customers of one commit.
+    pub batch_customers: Whole<1, 100_000>,
     /// The most bytes of records of one commit; one record may pass it.
     pub batch_bytes: Size<1>,
     /// The most batches in memory at a time, over all partitions.
@@ -335,7 +337,8 @@ impl Default for Alerts {
 impl Default for Worker {
     fn default() -> Worker {
         Worker {
-            batch_records: Whole::new(10_000),
+            batch_records: Whole::new(20_000),
+            batch_customers: Whole::new(10_000),
             batch_bytes: Size::mebibytes(16),
             batches: Whole::new(4),
             accounts_bytes: Size::mebibytes(40),

@@ -21,6 +21,7 @@ use tracing::{info, warn};
 
 use super::batch::{Batch, Input};
 use super::filling::Filling;
+use super::limits::BatchLimits;
 use super::partition::{Context, Partition};
 use super::task::{Shared, Ticket, Tools, Work, work_guarded};
 use crate::events::Record;
@@ -38,16 +39,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const FAREWELL: Duration = Duration::from_secs(5);
 /// How long it is no news that the group has given no partitions.
 const UNASSIGNED: Duration = Duration::from_secs(15);
-/// Limits of batches.
-#[derive(Debug, Clone, Copy)]
-pub struct BatchLimits {
-    /// Records in one batch.
-    pub records: usize,
-    /// Bytes of one batch.
-    pub bytes: usize,
-    /// Batches that exist at a time, over all partitions.
-    pub batches: usize,
-}
 
 /// The partition pairs at work, for whoever watches them.
 pub(super) type Owned = Arc<Mutex<BTreeMap<i32, Watched>>>;
@@ -337,9 +328,6 @@ impl Sink for Intake {
         if slot.watched.shared.stop().is_some() {
             return 0;
         }
-        if slot.open.size() >= self.limits.bytes {
-            return 0;
-        }
         if slot.open.is_empty() {
             // Whoever has two batches already, and may wait with them for something that takes long, leaves half of all to
             // those that have none.
@@ -349,7 +337,7 @@ impl Sink for Intake {
                 return 0;
             }
         }
-        self.limits.records.saturating_sub(slot.open.len()).min(in_order)
+        self.limits.room(&slot.open).min(in_order)
     }
 
     fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) -> bool {
@@ -424,7 +412,7 @@ impl Sink for Intake {
                 slot.go_on_to_ends();
                 continue;
             }
-            let full = slot.open.len() >= self.limits.records || slot.open.size() >= self.limits.bytes;
+            let full = self.limits.room(&slot.open) == 0;
             let in_hand = slot.watched.shared.in_hand();
             // One batch waits behind the one in hand, so that a busy task never idles; it waits until it is full.
             let waits = || slot.filling.waits(slot.watched.shared.usage_to_come(usage), now);

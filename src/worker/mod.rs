@@ -15,6 +15,7 @@ mod draw;
 mod ends;
 mod filling;
 mod intake;
+mod limits;
 mod metrics;
 mod outcomes;
 mod partition;
@@ -38,7 +39,7 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 pub use batch::{Batch, Input, Parts};
-pub use intake::BatchLimits;
+pub use limits::BatchLimits;
 pub use outcomes::Outcomes;
 pub use partition::{Applied, Context, Partition};
 pub use refold::{Differences, refold};

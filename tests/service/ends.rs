@@ -183,7 +183,7 @@ fn a_partitions_task_that_panics_ends_the_worker_with_a_line() {
         let context = headroom::service::worker_context(&Config::default(), &store, uuid::Uuid::nil(), &settled);
         let options = worker::Options {
             context: Arc::new(Context { now: a_clock_that_fails, ..context }),
-            limits: BatchLimits { records: 100, bytes: 1 << 20, batches: 8 },
+            limits: BatchLimits { records: 100, customers: 100, bytes: 1 << 20, batches: 8 },
             stream,
             stall_after: Duration::from_secs(3600),
             audit_per_second: 0,

@@ -73,6 +73,7 @@ fn bad_values_of_the_file_are_one_line() {
         ("alerts.thresholds", "[{}]", THRESHOLDS),
         ("worker.batch_records", "0", "wants a whole number from 1 to 100000"),
         ("worker.batch_records", "100001", "wants a whole number from 1 to 100000"),
+        ("worker.batch_customers", "0", "wants a whole number from 1 to 100000"),
         ("worker.batches", "0", "wants a whole number from 1 to 10000"),
         ("worker.batch_bytes", "\"16\"", held),
         ("worker.batch_bytes", "\"1KiB\"", held),

@@ -11,7 +11,7 @@ pub use parts::Parts;
 use std::hash::BuildHasher as _;
 use std::ops::Range;
 
-use rustc_hash::{FxBuildHasher, FxHashMap};
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use crate::domain::{ChargingType, EventKey, Instant, Position, Quantity, Reference, Refusal, RunFact, Usage, packed};
 use crate::events::{self, AssignmentFact, Record, Rules, UsageFact};
@@ -98,6 +98,8 @@ pub struct Batch {
     /// Where sources stand there, by their hash.
     source_places: FxHashMap<u64, u32>,
     origins: Vec<Origin>,
+    /// Whom they are about.
+    customers: FxHashSet<i64>,
     raw: Vec<u8>,
     headers: Vec<Headers>,
     /// About how many bytes `headers` takes.
@@ -127,6 +129,7 @@ impl Batch {
         self.sources.clear();
         self.source_places.clear();
         self.origins.clear();
+        self.customers.clear();
         self.raw.clear();
         self.headers.clear();
         self.header_bytes = 0;
@@ -163,9 +166,9 @@ impl Batch {
             Input::Assignments => events::decode_assignment(record, rules).map(|fact| self.push_fact(fact, origin)),
         };
         match taken {
-            Ok(customer) => self.origins[origin as usize].customer = customer,
+            Ok(customer) => self.note_customer(origin, customer),
             Err(refusal) => {
-                self.origins[origin as usize].customer = record.key.and_then(customer_of);
+                self.note_customer(origin, record.key.and_then(customer_of));
                 self.refused.push((origin, refusal));
             }
         }
@@ -272,6 +275,12 @@ impl Batch {
         }
     }
 
+    /// Notes whom a record is about.
+    fn note_customer(&mut self, origin: u32, customer: Option<i64>) {
+        self.origins[origin as usize].customer = customer;
+        self.customers.extend(customer);
+    }
+
     fn note_origin<'a, H>(&mut self, input: Input, offset: i64, record: &Record<'a, H>) -> u32
     where
         H: Iterator<Item = (&'a str, Option<&'a [u8]>)> + Clone,
@@ -312,6 +321,11 @@ impl Batch {
     /// How many records it holds.
     pub fn len(&self) -> usize {
         self.origins.len()
+    }
+
+    /// How many customers they are about.
+    pub(super) fn customers(&self) -> usize {
+        self.customers.len()
     }
 
     /// Whether it holds nothing at all.
