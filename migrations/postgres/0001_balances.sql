@@ -10,7 +10,7 @@ CREATE TABLE deployment (
   time_zone   text
 );
 
--- Where each partition pair goes on; the row that fences its writers.
+-- Where each partition pair goes on, and its control totals, whose sums pass 64 bits; the row that fences its writers.
 CREATE TABLE progress (
   partition          int PRIMARY KEY,
   epoch              bigint NOT NULL,
@@ -22,20 +22,15 @@ CREATE TABLE progress (
   assignments_gap    boolean NOT NULL DEFAULT false,
   applied_at         timestamptz,     -- when all that its topics had was applied; null: never yet
   facts_at           timestamptz,     -- the same for assignment-events alone
-  runs_at            timestamptz      -- the same for bill runs, whichever partition they came in on
-) WITH (fillfactor = 20);
-
--- Control totals. Sums pass 64 bits.
-CREATE TABLE totals (
-  partition               int PRIMARY KEY,
-  counted                 bigint NOT NULL,
-  held                    bigint NOT NULL,
-  reversed                bigint NOT NULL,
-  crossed                 bigint NOT NULL,
-  recovered               bigint NOT NULL,
-  quantity                numeric[] NOT NULL, -- by charging type: DURATION, MB, ONE_OFF
-  drawn                   numeric[] NOT NULL,
-  drawn_by_value          numeric[] NOT NULL
+  runs_at            timestamptz,     -- the same for bill runs, whichever partition they came in on
+  counted            bigint NOT NULL DEFAULT 0,
+  held               bigint NOT NULL DEFAULT 0,
+  reversed           bigint NOT NULL DEFAULT 0,
+  crossed            bigint NOT NULL DEFAULT 0,
+  recovered          bigint NOT NULL DEFAULT 0,
+  quantity           numeric[] NOT NULL DEFAULT '{0,0,0}', -- by charging type: DURATION, MB, ONE_OFF
+  drawn              numeric[] NOT NULL DEFAULT '{0,0,0}',
+  drawn_by_value     numeric[] NOT NULL DEFAULT '{0,0,0}'
 ) WITH (fillfactor = 20);
 
 -- Sources of events, each known in the ledger by its number. bytea: a source may hold any character.

@@ -10,7 +10,7 @@ CREATE TABLE deployment (
   time_zone   TEXT
 ) STRICT;
 
--- Where each partition pair goes on; the row that fences its writers.
+-- Where each partition pair goes on, and its control totals, whose sums pass 64 bits; the row that fences its writers.
 CREATE TABLE progress (
   partition          INTEGER PRIMARY KEY,
   epoch              INTEGER NOT NULL,
@@ -22,20 +22,15 @@ CREATE TABLE progress (
   assignments_gap    INTEGER NOT NULL DEFAULT 0,
   applied_at         INTEGER,         -- when all that its topics had was applied; null: never yet
   facts_at           INTEGER,         -- the same for assignment-events alone
-  runs_at            INTEGER          -- the same for bill runs, whichever partition they came in on
-) STRICT;
-
--- Control totals. Sums pass 64 bits.
-CREATE TABLE totals (
-  partition               INTEGER PRIMARY KEY,
-  counted                 INTEGER NOT NULL,
-  held                    INTEGER NOT NULL,
-  reversed                INTEGER NOT NULL,
-  crossed                 INTEGER NOT NULL,
-  recovered               INTEGER NOT NULL,
-  quantity                TEXT NOT NULL, -- by charging type: DURATION, MB, ONE_OFF
-  drawn                   TEXT NOT NULL,
-  drawn_by_value          TEXT NOT NULL
+  runs_at            INTEGER,         -- the same for bill runs, whichever partition they came in on
+  counted            INTEGER NOT NULL DEFAULT 0,
+  held               INTEGER NOT NULL DEFAULT 0,
+  reversed           INTEGER NOT NULL DEFAULT 0,
+  crossed            INTEGER NOT NULL DEFAULT 0,
+  recovered          INTEGER NOT NULL DEFAULT 0,
+  quantity           TEXT NOT NULL DEFAULT '0,0,0', -- by charging type: DURATION, MB, ONE_OFF
+  drawn              TEXT NOT NULL DEFAULT '0,0,0',
+  drawn_by_value     TEXT NOT NULL DEFAULT '0,0,0'
 ) STRICT;
 
 -- Sources of events, each known in the ledger by its number. BLOB: a source may hold any character.

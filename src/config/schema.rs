@@ -175,7 +175,7 @@ pub struct Alerts {
 pub struct Worker {
     /// The most records of one commit.
     pub batch_records: Whole<1, 100_000>,
-    /// The most customers of one commit.
+    /// About how many customers one commit is about at most.
     pub batch_customers: Whole<1, 100_000>,
     /// The most bytes of records of one commit; one record may pass it.
     pub batch_bytes: Size<1>,

@@ -341,7 +341,8 @@ pub struct Commit {
     pub usage: Vec<NewUsage>,
     /// The bytes that [`Commit::usage`] points into.
     pub bytes: Vec<u8>,
-    /// Ledger rows that changed.
+    /// Ledger rows that are there, each once at most, as they are now: with another state or other draws, the event itself
+    /// unchanged.
     pub usage_changes: Vec<OfCustomer<LedgerRow>>,
     /// Reversals, new ones and those whose event came.
     pub reversals: Vec<ReversalRow>,

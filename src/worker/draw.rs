@@ -64,7 +64,7 @@ impl Partition {
         draft.commit.usage.reserve(judged.new.len());
         let (mut new, mut taken_back) = (judged.new.as_slice(), judged.taken_back.as_slice());
         let mut released = judged.released.as_slice();
-        let (mut long, mut left) = (Vec::new(), Some(pause));
+        let (mut long, mut rest) = (Vec::new(), Some(pause));
         for account in accounts {
             let customer = account.customer();
             let share = Share {
@@ -76,19 +76,19 @@ impl Partition {
             if self.draw_fast(batch, account, &share, draft, tail)? {
                 continue;
             }
-            let Some(pause) = left else {
+            let Some(left) = rest else {
                 long.push(customer);
                 continue;
             };
             let began = Clock::now();
             let Some(mut replay) = self.begin_replay(batch, account, &share, None, draft, tail)? else { continue };
-            let pace = Pace { until: began + pause, changes: usize::MAX };
+            let pace = Pace { until: began + left, changes: usize::MAX };
             if self.replay(&mut replay, batch, account, &share, draft, tail, pace).await? {
                 draft.commit.usage_changes.append(&mut replay.changes);
             } else {
                 long.push(customer);
             }
-            left = pause.checked_sub(began.elapsed());
+            rest = left.checked_sub(began.elapsed());
         }
         Ok(long)
     }

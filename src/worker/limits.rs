@@ -9,7 +9,7 @@ use super::batch::Batch;
 pub struct BatchLimits {
     /// Records in one batch.
     pub records: usize,
-    /// Customers in one batch.
+    /// Customers in one batch, about: one that has fewer may take a few hundred records more, of whomever they are.
     pub customers: usize,
     /// Bytes of one batch.
     pub bytes: usize,
@@ -18,13 +18,10 @@ pub struct BatchLimits {
 }
 
 impl BatchLimits {
-    /// How many more records a batch may take, each of another customer; 0 once it is full.
+    /// How many more records a batch may take; 0 once it is full.
     pub(super) fn room(&self, batch: &Batch) -> usize {
-        if batch.size() >= self.bytes {
-            return 0;
-        }
-        let records = self.records.saturating_sub(batch.len());
-        records.min(self.customers.saturating_sub(batch.customers()))
+        let is_full = batch.size() >= self.bytes || batch.customers() >= self.customers;
+        if is_full { 0 } else { self.records.saturating_sub(batch.len()) }
     }
 }
 
@@ -53,8 +50,8 @@ mod tests {
         }
         let room = |records, customers, bytes| BatchLimits { records, customers, bytes, batches: 1 }.room(&batch);
         assert_eq!(room(10, 10, 1 << 20), 6, "of ten records four are there");
-        assert_eq!(room(10, 4, 1 << 20), 2, "each of them may be of another customer");
+        assert_eq!(room(10, 3, 1 << 20), 6, "of three customers two are there, and more of theirs may come");
         assert_eq!([room(4, 10, 1 << 20), room(10, 2, 1 << 20), room(10, 10, batch.size())], [0; 3]);
-        assert_eq!(BatchLimits { records: 4, customers: 2, bytes: 1 << 20, batches: 1 }.room(&batch.emptied(0)), 2);
+        assert_eq!(BatchLimits { records: 4, customers: 2, bytes: 1 << 20, batches: 1 }.room(&batch.emptied(0)), 4);
     }
 }

@@ -301,7 +301,7 @@ impl Scene {
         self.wait("everything is applied", |scene| scene.applied(&counts));
         // The bill runs that opened last go from their partitions to all others.
         self.wait("no usage is held", |scene| {
-            let held = scene.database.try_rows("SELECT sum(held)::int8 FROM totals");
+            let held = scene.database.try_rows("SELECT sum(held)::int8 FROM progress");
             held.is_ok_and(|rows| rows[0].get::<i64, _>(0) == 0)
         });
         self.wait("every partition has the bill runs", |scene| {

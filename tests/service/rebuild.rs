@@ -73,7 +73,7 @@ fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
 
     // A line's last usage, and quantities that only the ledger's bodies tell.
     on_postgres(url, "update line set last_site_id = 9 where customer_id = 17 returning last_site_id");
-    on_postgres(url, "update totals set quantity[1] = quantity[1] + 5000000 where counted > 0 returning counted");
+    on_postgres(url, "update progress set quantity[1] = quantity[1] + 5000000 where counted > 0 returning counted");
     let (code, audited) = command(&deployment, &["audit"]);
     assert_eq!(code, Some(1), "{audited}");
     assert!(audited.contains("customer 17, line 11: stored site 9 and product 1 by usage at "), "{audited}");
@@ -89,7 +89,7 @@ fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
     // Nobody runs: the command takes the partition.
     drop(running);
     spoil();
-    on_postgres(url, "update totals set counted = counted + 1 where counted > 0 returning counted");
+    on_postgres(url, "update progress set counted = counted + 1 where counted > 0 returning counted");
     on_postgres(url, "update ledger set draws = '' where customer_id = 17 returning 1::bigint");
     let (code, said) = rebuild(&deployment, &["--all"]);
     assert_eq!(code, Some(0), "{said}");

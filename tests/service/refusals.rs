@@ -71,7 +71,7 @@ fn an_alert_whose_number_cannot_be_noted_is_published_once() {
     until("it is told", || deployment.told("relay").contains(words));
     accept(store, "relay_number");
     until("it is well", || deployment.health("ready").0 == 200);
-    let raised = on_postgres(store, "select sum(crossed)::int8 from totals").unwrap();
+    let raised = on_postgres(store, "select sum(crossed)::int8 from progress").unwrap();
     assert!(raised > 0);
     let published = "select coalesce(sum(number), 0)::int8 from relay_number";
     until("all are noted as published", || on_postgres(store, published) == Some(raised));

@@ -43,7 +43,7 @@ async fn try_take(pool: &PgPool, partition: i32, patience: &str) -> Result<Taken
     let totals = sqlx::query(
         "SELECT counted, held, reversed, crossed, recovered, \
          quantity::text[] quantity, drawn::text[] drawn, drawn_by_value::text[] drawn_by_value \
-         FROM totals WHERE partition = $1",
+         FROM progress WHERE partition = $1",
     )
     .bind(partition)
     .fetch_one(&mut *transaction)
@@ -87,7 +87,7 @@ async fn try_take(pool: &PgPool, partition: i32, patience: &str) -> Result<Taken
 pub(super) async fn all_totals(pool: &PgPool) -> Result<Totals, Error> {
     let rows = sqlx::query(
         "SELECT counted, held, reversed, crossed, recovered, \
-         quantity::text[] quantity, drawn::text[] drawn, drawn_by_value::text[] drawn_by_value FROM totals",
+         quantity::text[] quantity, drawn::text[] drawn, drawn_by_value::text[] drawn_by_value FROM progress",
     )
     .fetch_all(pool)
     .await?;
@@ -102,7 +102,7 @@ pub(super) fn totals_of(row: &PgRow) -> Result<Totals, Error> {
     let sums = |column: &str| -> Result<[i128; 3], Error> {
         let texts: Vec<String> = row.try_get(column)?;
         let sums: Vec<i128> = texts.iter().filter_map(|text| text.parse().ok()).collect();
-        sums.try_into().map_err(|_| Error::Protocol(format!("totals.{column}: {texts:?}")))
+        sums.try_into().map_err(|_| Error::Protocol(format!("progress.{column}: {texts:?}")))
     };
     Ok(Totals {
         counted: row.try_get("counted")?,

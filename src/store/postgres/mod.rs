@@ -253,13 +253,6 @@ impl Store for Postgres {
             )
             .execute(&mut *transaction)
             .await?;
-            sqlx::query(
-                "INSERT INTO totals SELECT p, 0, 0, 0, 0, 0, '{0,0,0}', '{0,0,0}', '{0,0,0}' \
-                 FROM generate_series(0, (SELECT partitions FROM deployment WHERE id = 1) - 1) p \
-                 WHERE NOT EXISTS (SELECT 1 FROM totals WHERE partition = p) ON CONFLICT DO NOTHING",
-            )
-            .execute(&mut *transaction)
-            .await?;
             transaction.commit().await
         };
         result.await.map_err(|error| self.error(&error))?;

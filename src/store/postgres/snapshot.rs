@@ -121,7 +121,7 @@ impl Snapshot for Moment {
     async fn totals(&mut self, partition: i32) -> Result<Totals, StoreError> {
         let row = sqlx::query(
             "SELECT counted, held, reversed, crossed, recovered, quantity::text[] quantity, drawn::text[] drawn, \
-             drawn_by_value::text[] drawn_by_value FROM totals WHERE partition = $1",
+             drawn_by_value::text[] drawn_by_value FROM progress WHERE partition = $1",
         )
         .bind(partition)
         .fetch_one(&mut *self.transaction)

@@ -44,8 +44,6 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
         .fetch_optional(&mut *transaction)
         .await?
         .ok_or_else(|| Error::Protocol(format!("progress has no row of partition {partition}")))?;
-    let totals = sqlx::query("SELECT * FROM totals WHERE partition = ?").bind(partition);
-    let totals = totals_of(&totals.fetch_one(&mut *transaction).await?)?;
     let runs = sqlx::query("SELECT * FROM bill_run WHERE partition = ?").bind(partition);
     let runs = runs.fetch_all(&mut *transaction).await?;
     let ahead = sqlx::query("SELECT * FROM stored_ahead WHERE partition = ?").bind(partition);
@@ -63,7 +61,7 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
         gaps,
         outbox_number,
         commits,
-        totals,
+        totals: totals_of(&progress)?,
         bill_runs: runs.iter().map(bill_run).collect::<Result<_, _>>()?,
         stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,
         behind,
@@ -73,7 +71,7 @@ pub(super) async fn take(pool: &SqlitePool, partition: i32) -> Result<Taken, Err
 
 pub(super) async fn all_totals(pool: &SqlitePool) -> Result<Totals, Error> {
     let mut sum = Totals::default();
-    for row in sqlx::query("SELECT * FROM totals").fetch_all(pool).await? {
+    for row in sqlx::query("SELECT * FROM progress").fetch_all(pool).await? {
         sum += totals_of(&row)?;
     }
     Ok(sum)
@@ -83,7 +81,7 @@ pub(super) fn totals_of(row: &SqliteRow) -> Result<Totals, Error> {
     let sums = |column: &str| -> Result<[i128; 3], Error> {
         let text: &str = row.try_get(column)?;
         let sums: Vec<i128> = text.split(',').filter_map(|sum| sum.parse().ok()).collect();
-        sums.try_into().map_err(|_| Error::Protocol(format!("totals.{column}: \"{text}\"")))
+        sums.try_into().map_err(|_| Error::Protocol(format!("progress.{column}: \"{text}\"")))
     };
     Ok(Totals {
         counted: row.try_get("counted")?,

@@ -117,7 +117,7 @@ impl Snapshot for Moment {
     }
 
     async fn totals(&mut self, partition: i32) -> Result<Totals, StoreError> {
-        let row = sqlx::query("SELECT * FROM totals WHERE partition = ?").bind(partition);
+        let row = sqlx::query("SELECT * FROM progress WHERE partition = ?").bind(partition);
         let row = row.fetch_one(&mut *self.transaction).await;
         row.and_then(|row| read::totals_of(&row)).map_err(|error| store_error(&self.place, &error))
     }

@@ -36,10 +36,6 @@ pub(super) async fn settle(pool: &SqlitePool, settled: &Settled) -> Result<(), E
         .bind(partition)
         .execute(&mut *transaction)
         .await?;
-        sqlx::query("INSERT INTO totals VALUES (?, 0, 0, 0, 0, 0, '0,0,0', '0,0,0', '0,0,0') ON CONFLICT DO NOTHING")
-            .bind(partition)
-            .execute(&mut *transaction)
-            .await?;
     }
     transaction.commit().await
 }
@@ -47,11 +43,15 @@ pub(super) async fn settle(pool: &SqlitePool, settled: &Settled) -> Result<(), E
 /// Writes a commit, all of it or nothing; false when the partition has another owner.
 pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, Error> {
     let mut transaction = begin(pool).await?;
+    let totals = &commit.totals;
+    let sums = |sums: &[i128; 3]| sums.map(|sum| sum.to_string()).join(",");
     let moved = sqlx::query(
         // SQLite's max of a null and anything is null.
         "UPDATE progress SET commits = commits + 1, usage_offset = ?4, assignments_offset = ?5, outbox_number = ?6, \
          applied_at = coalesce(max(applied_at, ?7), ?7, applied_at), \
-         facts_at = coalesce(max(facts_at, ?8), ?8, facts_at), runs_at = coalesce(max(runs_at, ?9), ?9, runs_at) \
+         facts_at = coalesce(max(facts_at, ?8), ?8, facts_at), runs_at = coalesce(max(runs_at, ?9), ?9, runs_at), \
+         counted = ?10, held = ?11, reversed = ?12, crossed = ?13, recovered = ?14, \
+         quantity = ?15, drawn = ?16, drawn_by_value = ?17 \
          WHERE partition = ?1 AND epoch = ?2 AND commits = ?3",
     )
     .bind(commit.partition)
@@ -63,6 +63,14 @@ pub(super) async fn commit(pool: &SqlitePool, commit: &Commit) -> Result<bool, E
     .bind(commit.applied_at.map(Instant::micros))
     .bind(commit.facts_at.map(Instant::micros))
     .bind(commit.runs_at.map(Instant::micros))
+    .bind(totals.counted)
+    .bind(totals.held)
+    .bind(totals.reversed)
+    .bind(totals.crossed)
+    .bind(totals.recovered)
+    .bind(sums(&totals.quantity))
+    .bind(sums(&totals.drawn))
+    .bind(sums(&totals.drawn_by_value))
     .execute(&mut *transaction)
     .await?;
     if moved.rows_affected() != 1 {
@@ -425,23 +433,6 @@ async fn rest(connection: &mut SqliteConnection, commit: &Commit) -> Result<(), 
         .execute(&mut *connection)
         .await?;
     }
-    let totals = &commit.totals;
-    let sums = |sums: &[i128; 3]| sums.map(|sum| sum.to_string()).join(",");
-    sqlx::query(
-        "UPDATE totals SET counted = ?, held = ?, reversed = ?, crossed = ?, recovered = ?, quantity = ?, drawn = ?, \
-         drawn_by_value = ? WHERE partition = ?",
-    )
-    .bind(totals.counted)
-    .bind(totals.held)
-    .bind(totals.reversed)
-    .bind(totals.crossed)
-    .bind(totals.recovered)
-    .bind(sums(&totals.quantity))
-    .bind(sums(&totals.drawn))
-    .bind(sums(&totals.drawn_by_value))
-    .bind(commit.partition)
-    .execute(connection)
-    .await?;
     Ok(())
 }
 

@@ -87,9 +87,13 @@ async fn write_on(
 /// Moves the progress row on, if it is still this owner's and has all its commits: a store that went back to an earlier state
 /// may have lost some that left the offsets where they were.
 async fn fence(connection: &mut PgConnection, commit: &Commit) -> Result<bool, Error> {
+    let totals = &commit.totals;
+    let sums = |sums: &[i128; 3]| sums.iter().map(i128::to_string).collect::<Vec<String>>();
     let moved = sqlx::query(
         "UPDATE progress SET commits = commits + 1, usage_offset = $4, assignments_offset = $5, outbox_number = $6, \
-         applied_at = greatest(applied_at, $7), facts_at = greatest(facts_at, $8), runs_at = greatest(runs_at, $9) \
+         applied_at = greatest(applied_at, $7), facts_at = greatest(facts_at, $8), runs_at = greatest(runs_at, $9), \
+         counted = $10, held = $11, reversed = $12, crossed = $13, recovered = $14, quantity = $15::text[]::numeric[], \
+         drawn = $16::text[]::numeric[], drawn_by_value = $17::text[]::numeric[] \
          WHERE partition = $1 AND epoch = $2 AND commits = $3",
     )
     .bind(commit.partition)
@@ -101,6 +105,14 @@ async fn fence(connection: &mut PgConnection, commit: &Commit) -> Result<bool, E
     .bind(commit.applied_at.map(Timestamp))
     .bind(commit.facts_at.map(Timestamp))
     .bind(commit.runs_at.map(Timestamp))
+    .bind(totals.counted)
+    .bind(totals.held)
+    .bind(totals.reversed)
+    .bind(totals.crossed)
+    .bind(totals.recovered)
+    .bind(sums(&totals.quantity))
+    .bind(sums(&totals.drawn))
+    .bind(sums(&totals.drawn_by_value))
     .execute(connection)
     .await?;
     Ok(moved.rows_affected() == 1)
@@ -162,6 +174,7 @@ async fn write_usage(connection: &mut PgConnection, commit: &Commit) -> Result<(
 fn columns(positions: impl Iterator<Item = Position>) -> (Vec<Timestamp>, Vec<Uuid>) {
     positions.map(|position| (Timestamp(position.start), uuid_of(position.key))).unzip()
 }
+
 async fn write_rest(connection: &mut PgConnection, commit: &Commit) -> Result<(), Error> {
     if !commit.alerts.is_empty() {
         sqlx::query(
@@ -193,23 +206,5 @@ async fn write_rest(connection: &mut PgConnection, commit: &Commit) -> Result<()
         .execute(&mut *connection)
         .await?;
     }
-    let totals = &commit.totals;
-    let sums = |sums: &[i128; 3]| sums.iter().map(i128::to_string).collect::<Vec<String>>();
-    sqlx::query(
-        "UPDATE totals SET counted = $2, held = $3, reversed = $4, crossed = $5, recovered = $6, \
-         quantity = $7::text[]::numeric[], drawn = $8::text[]::numeric[], drawn_by_value = $9::text[]::numeric[] \
-         WHERE partition = $1",
-    )
-    .bind(commit.partition)
-    .bind(totals.counted)
-    .bind(totals.held)
-    .bind(totals.reversed)
-    .bind(totals.crossed)
-    .bind(totals.recovered)
-    .bind(sums(&totals.quantity))
-    .bind(sums(&totals.drawn))
-    .bind(sums(&totals.drawn_by_value))
-    .execute(connection)
-    .await?;
     Ok(())
 }
