@@ -338,7 +338,7 @@ impl Default for Worker {
     fn default() -> Worker {
         Worker {
             batch_records: Whole::new(20_000),
-            batch_customers: Whole::new(10_000),
+            batch_customers: Whole::new(8_000),
             batch_bytes: Size::mebibytes(16),
             batches: Whole::new(4),
             accounts_bytes: Size::mebibytes(40),
