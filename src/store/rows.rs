@@ -241,6 +241,13 @@ pub struct LedgerRow {
     pub draws: Vec<u8>,
 }
 
+impl LedgerRow {
+    /// The same usage in another state, or with other draws.
+    pub(crate) fn changed(&self, state: UsageState, draws: Vec<u8>) -> LedgerRow {
+        LedgerRow { position: self.position, state, source: self.source, body: self.body.clone(), draws }
+    }
+}
+
 /// A new ledger row; its bytes lie in [`Commit::bytes`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewUsage {

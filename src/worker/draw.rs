@@ -170,8 +170,7 @@ impl Partition {
 
 /// The ledger row of usage that counts no more.
 pub(super) fn taken_back(back: &TakenBack) -> OfCustomer<LedgerRow> {
-    let row = LedgerRow { state: reversed(back.row.state), draws: Vec::new(), ..back.row.clone() };
-    OfCustomer { customer: back.key.customer, row }
+    OfCustomer { customer: back.key.customer, row: back.row.changed(reversed(back.row.state), Vec::new()) }
 }
 
 pub(super) fn draws_of(key: LedgerKey, row: &LedgerRow) -> Result<Vec<Draw>, StoreError> {

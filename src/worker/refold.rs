@@ -57,8 +57,7 @@ pub async fn refold(
             if packed != row.draws {
                 // What cannot be read at all was written by another version, or is damaged: neither is ours to mend.
                 packed::unpack_draws(&row.draws).ok_or_else(|| unreadable(key))?;
-                let row = LedgerRow { draws: packed.clone(), ..row.clone() };
-                differences.usage.push(OfCustomer { customer, row });
+                differences.usage.push(OfCustomer { customer, row: row.changed(row.state, packed.clone()) });
             }
         }
         after = rows.last().map(|row| row.position);

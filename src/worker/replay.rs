@@ -306,7 +306,7 @@ impl Partition {
         if changed {
             replay.add(&was()?, 1);
             replay.add(&self.draws, -1);
-            let row = LedgerRow { state: UsageState::Counted, draws: self.packed.clone(), ..row.clone() };
+            let row = row.changed(UsageState::Counted, self.packed.clone());
             let change = OfCustomer { customer: key.customer, row };
             // What counts only now is written with the rest of the batch, never before.
             let changes = if released.is_some() { &mut draft.commit.usage_changes } else { &mut replay.changes };
