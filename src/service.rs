@@ -11,7 +11,7 @@ use tracing::info;
 use uuid::Uuid;
 
 use crate::config::{Config, ConfigError, Role, Roles};
-use crate::domain::Instant;
+use crate::domain::{Calendar, Instant};
 use crate::events::Rules;
 use crate::failpoint;
 use crate::http::auth::Keys;
@@ -315,13 +315,20 @@ fn http_limits(config: &Config) -> http::Limits {
     }
 }
 
-/// What the partitions of a worker share, with a health of its own.
-pub fn worker_context(config: &Config, store: &Arc<dyn Store>, store_id: Uuid, settled: &Settled) -> worker::Context {
+/// What the partitions of a worker share, with a health of its own. What the store's rows depend on is as they say, whatever
+/// the config does: `calendar` is that of the store's time zone.
+pub fn worker_context(
+    config: &Config,
+    store: &Arc<dyn Store>,
+    store_id: Uuid,
+    settled: &Settled,
+    calendar: Calendar,
+) -> worker::Context {
     let cache_bytes = usize::try_from(config.worker.cache_bytes.bytes()).unwrap_or(usize::MAX);
     worker::Context {
         store: store.clone(),
         store_id,
-        calendar: config.time_zone.calendar().clone(),
+        calendar,
         partitions: settled.partitions,
         thresholds: config.alerts.thresholds.0.clone(),
         alert_source: config.alerts.source.to_string(),
@@ -356,7 +363,9 @@ fn worker_options(
 ) -> worker::Options {
     let settled =
         Settled { partitions, partitioner: config.kafka.partitioner, time_zone: config.time_zone.name().to_owned() };
-    let context = worker::Context { health: health.clone(), ..worker_context(config, store, store_id, &settled) };
+    let calendar = config.time_zone.calendar().clone();
+    let context =
+        worker::Context { health: health.clone(), ..worker_context(config, store, store_id, &settled, calendar) };
     worker::Options {
         context: Arc::new(context),
         limits: worker::BatchLimits {

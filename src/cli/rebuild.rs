@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use headroom::config::{Config, Needs};
-use headroom::domain::{BucketRow, LineRow, Totals};
+use headroom::domain::{BucketRow, Calendar, LineRow, Totals};
 use headroom::service::{store_options, worker_context};
 use headroom::store::{self, RepairRequest, Repaired, Settled, Store};
 use headroom::worker::{Differences, Partition, refold};
@@ -77,8 +77,9 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
             (None, Some(partition)) => partition..partition + 1,
             (None, None) => 0..settled.partitions,
         };
-        let mut rebuild =
-            Rebuild { config, store, store_id: deployment.store_id, settled, dry_run, differ: 0, left_out: 0 };
+        let calendar = Calendar::new(&settled.time_zone).context("the store's time zone")?;
+        let store_id = deployment.store_id;
+        let mut rebuild = Rebuild { config, store, store_id, settled, calendar, dry_run, differ: 0, left_out: 0 };
         for partition in partitions {
             rebuild.partition(partition, what.customer).await?;
         }
@@ -92,6 +93,8 @@ struct Rebuild {
     store: Arc<dyn Store>,
     store_id: Uuid,
     settled: Settled,
+    /// Of the store's time zone, which the command's own config need not name.
+    calendar: Calendar,
     dry_run: bool,
     /// How many customers or control totals differed.
     differ: usize,
@@ -141,8 +144,7 @@ impl Rebuild {
 
     async fn customer(&mut self, partition: i32, customer: i64) -> Result<(), anyhow::Error> {
         let mut snapshot = self.store.snapshot().await?;
-        let calendar = headroom::domain::Calendar::new(&self.settled.time_zone).context("the store's time zone")?;
-        let differences = refold(snapshot.as_mut(), &calendar, partition, customer).await?;
+        let differences = refold(snapshot.as_mut(), &self.calendar, partition, customer).await?;
         drop(snapshot);
         if differences.is_unfinished {
             self.left_out += 1;
@@ -180,7 +182,8 @@ impl Rebuild {
             }
             tokio::time::sleep(PERIOD).await;
         }
-        let context = worker_context(&self.config, &self.store, self.store_id, &self.settled);
+        let calendar = self.calendar.clone();
+        let context = worker_context(&self.config, &self.store, self.store_id, &self.settled, calendar);
         let mut own = Partition::new(Arc::new(context), partition, self.store.take(partition).await?);
         own.repair(&request).await?;
         self.store.repaired(&request).await?.context("the repair is done, but the store does not say so")

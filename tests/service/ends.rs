@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use headroom::config::Config;
-use headroom::domain::{Instant, Partitioner};
+use headroom::domain::{Calendar, Instant, Partitioner};
 use headroom::store::{self, Settled};
 use headroom::stream::Control;
 use headroom::telemetry::Health;
@@ -180,7 +180,8 @@ fn a_partitions_task_that_panics_ends_the_worker_with_a_line() {
         let settled =
             Settled { partitions: PARTITIONS, partitioner: Partitioner::Murmur2, time_zone: "UTC".to_owned() };
         store.settle(&settled).await.unwrap();
-        let context = headroom::service::worker_context(&Config::default(), &store, uuid::Uuid::nil(), &settled);
+        let (config, calendar) = (Config::default(), Calendar::new("UTC").unwrap());
+        let context = headroom::service::worker_context(&config, &store, uuid::Uuid::nil(), &settled, calendar);
         let options = worker::Options {
             context: Arc::new(Context { now: a_clock_that_fails, ..context }),
             limits: BatchLimits { records: 100, customers: 100, bytes: 1 << 20, batches: 8 },

@@ -110,3 +110,30 @@ fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
         assert_eq!(command, (Some(1), "headroom: --customer 18: nothing is known of this customer\n".to_owned()));
     }
 }
+
+#[test]
+fn a_repair_without_a_worker_keeps_the_stores_time_zone() {
+    let mut deployment = Deployment::new();
+    deployment.environment.insert("HEADROOM_TIME_ZONE".to_owned(), "Pacific/Auckland".to_owned());
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let running = deployment.run();
+    let assignment = json!({"version": 1, "assignmentId": 5, "assignmentLevel": "CUSTOMER", "customerId": 17,
+        "startDate": "2026-01-01", "plan": {"inclusiveUsagePlanId": 10, "frequency": "DAILY", "components":
+        [{"componentId": 1, "byValue": false, "chargingType": "DURATION", "allowance": 30000}]}});
+    deployment.send("assignment.changed", "/crm", "assignment-5", 17, &assignment);
+    deployment.call("call-1", 1_000);
+    until("the call is in", || deployment.totals()["drawn"]["DURATION"] == 1_000);
+    drop(running);
+
+    let url = deployment.environment["HEADROOM_STORE__URL"].clone();
+    let start = || on_postgres(&url, "select extract(epoch from window_start)::bigint from bucket");
+    let before = start();
+    on_postgres(&url, "update bucket set remaining = 1 returning remaining");
+    // Whoever repairs knows where the store is, and nothing more.
+    deployment.environment.remove("HEADROOM_TIME_ZONE");
+    let (code, said) = rebuild(&deployment, &["--all"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("repaired 1 buckets, 0 lines and the draws of 0 usage events"), "{said}");
+    assert_eq!((start(), on_postgres(&url, "select remaining from bucket")), (before, Some(29_000_000_000)));
+    assert_eq!(rebuild(&deployment, &["--all", "--dry-run"]), (Some(0), "nothing differs\n".to_owned()));
+}
