@@ -14,7 +14,7 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 
 use super::Failure;
-use super::output::print;
+use super::output::{print, printable};
 use super::runtime::block_on;
 use super::settings::Settings;
 
@@ -223,10 +223,10 @@ enum What {
 impl Event<'_> {
     fn tell(&self, json: bool, what: What) -> Result<(), anyhow::Error> {
         let Usage { id, quantity, price, position, .. } = *self.usage;
-        let (start, source) = (position.start, self.source);
+        let start = position.start;
         if json {
-            let event =
-                Named { source, id, start_time: start.to_string(), quantity: number(quantity)?, price: number(price)? };
+            let (source, start_time) = (self.source, start.to_string());
+            let event = Named { source, id, start_time, quantity: number(quantity)?, price: number(price)? };
             return print(&serde_json::to_string(&what.line(event)?)?);
         }
         let priced = |price: Quantity| if price.is_zero() { String::new() } else { format!(" at {price}") };
@@ -237,6 +237,7 @@ impl Event<'_> {
             What::TurnedAway { amount, bucket } => format!("turned away with {amount} by {bucket}"),
             What::NotIncluded(Left { open, cost }) => format!("not included {open}{}", priced(cost)),
         };
+        let (source, id) = (printable(self.source), printable(id));
         print(&format!("{start} {source} {id}: {quantity}{}: {what}", priced(price)))
     }
 }

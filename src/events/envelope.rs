@@ -8,8 +8,10 @@ use super::object::{self, Object, raw_object};
 use crate::domain::{Reason, Refusal};
 
 raw_object! {
-    /// A CloudEvent in structured mode.
-    Structured { specversion = "specversion", id = "id", source = "source", kind = "type", data = "data" }
+    /// A CloudEvent in structured mode. Nobody looks at its time, which may be given once all the same.
+    Structured {
+        specversion = "specversion", id = "id", source = "source", kind = "type", time = "time", data = "data",
+    }
 }
 
 /// A CloudEvent; what its data say is still to be judged.
@@ -90,17 +92,19 @@ fn binary<'a, D: Object<'a>>(
     headers: impl Iterator<Item = (&'a str, Option<&'a [u8]>)>,
     value: &'a str,
 ) -> Result<Envelope<'a, D>, Refusal> {
-    let names = ["ce_specversion", "ce_id", "ce_source", "ce_type"];
-    let mut attributes: [Option<&'a str>; 4] = [None; 4];
+    let names = ["ce_specversion", "ce_id", "ce_source", "ce_type", "ce_time"];
+    let mut attributes: [Option<&'a [u8]>; 5] = [None; 5];
     for (name, value) in headers {
         let Some(at) = names.iter().position(|known| *known == name) else { continue };
         let Some(bytes) = value else { continue };
-        let text = std::str::from_utf8(bytes).map_err(|_| unreadable(format!("{name} is not UTF-8")))?;
-        if attributes[at].replace(text).is_some() {
+        if attributes[at].replace(bytes).is_some() {
             return Err(unreadable(format!("{name} is given twice")));
         }
     }
-    let attribute = |at: usize| attributes[at].ok_or_else(|| unreadable(format!("{} is missing", names[at])));
+    let attribute = |at: usize| {
+        let bytes = attributes[at].ok_or_else(|| unreadable(format!("{} is missing", names[at])))?;
+        std::str::from_utf8(bytes).map_err(|_| unreadable(format!("{} is not UTF-8", names[at])))
+    };
     judge_version(attribute(0)?)?;
     let data = value.trim_matches([' ', '\n', '\t', '\r']);
     if data == "null" {

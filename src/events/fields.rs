@@ -189,7 +189,7 @@ fn date(raw: &str) -> Option<Date> {
 }
 
 /// A value for a sentence: shortened, and without control characters.
-pub(super) fn shown(value: &str) -> String {
+pub(crate) fn shown(value: &str) -> String {
     let mut shown: String = value.chars().take(SHOWN).flat_map(printable).collect();
     if value.chars().nth(SHOWN).is_some() {
         shown.push('…');

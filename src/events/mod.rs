@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::domain::{BillRun, Instant, Partitioner, Reason, Reference, Refusal};
 
+pub(crate) use fields::shown;
 pub use reference::decode as decode_assignment;
 pub use refused::customer_of;
 pub use usage::{Recorded, decode as decode_usage};

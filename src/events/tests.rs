@@ -206,6 +206,7 @@ fn a_field_given_twice_makes_a_record_unreadable() {
     for (value, field, twice) in [
         (usage(), "\"quantity\":600", "\"quantity\":600,\"quantity\":600"),
         (usage(), "\"id\":\"c-1\"", "\"id\":\"c-1\",\"\\u0069d\":\"c-1\""),
+        (usage(), "\"id\":\"c-1\"", "\"id\":\"c-1\",\"time\":\"x\",\"time\":\"x\""),
         (reversal(), "\"id\":\"c-1\"", "\"id\":\"c-1\",\"id\":\"c-1\""),
         (assignment(), "\"dialString\":\"44\"", "\"dialString\":\"44\",\"dialString\":\"44\""),
         (assignment(), "\"remaining\":0", "\"remaining\":0,\"remaining\":0"),
@@ -231,6 +232,9 @@ fn the_mode_follows_content_type_and_headers() {
     };
     assert_eq!(read(&whole, &[]), Ok(()));
     assert_eq!(read(&data, binary), Ok(()));
+    let time: (&str, &[u8]) = ("ce_time", b"\xff");
+    assert_eq!(read(&data, &[binary, &[time]].concat()), Ok(()), "nobody looks at it");
+    assert_eq!(read(&data, &[binary, &[time, time]].concat()), Err(Reason::Unreadable));
     assert_eq!(read(&data, &[]), Err(Reason::Unreadable));
     assert_eq!(
         read(&whole, &[("content-type", b"Application/CloudEvents+JSON ;charset=utf-8"), ("ce_id", b"x")]),

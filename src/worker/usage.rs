@@ -10,6 +10,7 @@ use super::batch::{Batch, BatchUsage, Input};
 use super::partition::{Draft, Partition, account_of};
 use super::runs::Released;
 use crate::domain::{Account, Outcome, Reason, Refusal, UsageState, packed};
+use crate::events::shown;
 use crate::store::{LedgerKey, LedgerRow, ReversalRow, StoreError};
 
 /// Ledger rows by their keys.
@@ -208,7 +209,10 @@ fn conflict(batch: &Batch, usage: &BatchUsage) -> Refusal {
     let id = packed::unpack(usage.key.position, batch.body(usage)).map_or("", |usage| usage.id);
     let detail = format!(
         "customerId: {}, startTime: {}: the event with source \"{source}\" and id \"{id}\" is known with other data",
-        usage.key.customer, usage.key.position.start
+        usage.key.customer,
+        usage.key.position.start,
+        source = shown(source),
+        id = shown(id)
     );
     Refusal::new(Reason::Conflict, detail)
 }

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::filter::{Filter, place};
 use crate::cli::Failure;
-use crate::cli::output::print;
+use crate::cli::output::{print, printable};
 use crate::cli::runtime::block_on;
 use crate::cli::settings::Settings;
 
@@ -87,7 +87,13 @@ pub(super) fn show(args: ShowArgs, file: Option<PathBuf>) -> Result<(), Failure>
 fn listed(letter: &ListedLetter) -> String {
     let back = letter.put_back_at.map_or_else(String::new, |at| format!("  put back {at}"));
     let key = letter.key.as_deref().map_or_else(|| "null".to_owned(), readable);
-    format!("{}  {}  key {key}  {}: {}{back}", letter.place, letter.refused_at, letter.reason, letter.detail)
+    format!(
+        "{}  {}  key {key}  {}: {}{back}",
+        letter.place,
+        letter.refused_at,
+        letter.reason,
+        printable(&letter.detail)
+    )
 }
 
 fn listed_json(letter: &ListedLetter) -> Value {
@@ -103,7 +109,7 @@ fn whole(place: &Place, letter: &WholeLetter) -> String {
     let row = &letter.row;
     let mut lines = vec![
         format!("place      {place}"),
-        format!("reason     {}: {}", row.reason, row.detail),
+        format!("reason     {}: {}", row.reason, printable(&row.detail)),
         format!("timestamp  {}", row.timestamp.map_or_else(|| "none".to_owned(), timestamp)),
         format!("refused    {}", letter.refused_at),
         format!("put back   {}", letter.put_back_at.map_or_else(|| "never".to_owned(), |at| at.to_string())),
@@ -139,12 +145,10 @@ fn timestamp(millis: i64) -> String {
     if (0..=LAST).contains(&millis) { Instant::from_micros(millis * 1_000).to_string() } else { millis.to_string() }
 }
 
-/// Text as it is, but nothing that a terminal would obey; what is no text in hexadecimal.
+/// Text as it is; what is no text in hexadecimal.
 fn readable(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) => {
-            text.chars().map(|c| if c.is_control() { c.escape_debug().to_string() } else { c.to_string() }).collect()
-        }
+        Ok(text) => printable(text),
         Err(_) => format!("0x{}", hexadecimal(bytes)),
     }
 }
