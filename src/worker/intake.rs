@@ -242,8 +242,8 @@ impl Intake {
         }
     }
 
-    /// Lets usage wait until the reference facts that are there now are read: usage that meets its assignments need not
-    /// be folded again when they come. Balances do not depend on it.
+    /// Looks how much there is to read, and tells it as lag. Lets usage wait until the reference facts that are there now are
+    /// read: usage that meets its assignments need not be folded again when they come. Balances do not depend on it.
     fn facts_first(&mut self, partitions: &[i32]) {
         let ends = match stream::Ends::new(&self.stream).and_then(|ends| ends.of(partitions)) {
             Ok(told) => {
@@ -260,8 +260,13 @@ impl Intake {
         for end in ends {
             if let Some(slot) = self.slots.get_mut(&end.partition) {
                 slot.watched.shared.note_usage_end(end.usage);
-                let next = slot.given[Input::Assignments as usize];
-                slot.facts_until = Some(end.assignments).filter(|until| *until > next);
+                let [usage, assignments] = slot.given;
+                for (input, lag) in
+                    [(Input::Usage, end.usage - usage), (Input::Assignments, end.assignments - assignments)]
+                {
+                    self.tools.metrics.lag(input, end.partition).set(lag.max(0) as f64);
+                }
+                slot.facts_until = Some(end.assignments).filter(|until| *until > assignments);
             }
         }
     }
