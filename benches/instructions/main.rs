@@ -26,6 +26,10 @@ fn main() -> ExitCode {
         (case.run)(EVENTS.1, events.parse().expect("a number"));
         return ExitCode::SUCCESS;
     }
+    if !cfg!(debug_assertions) {
+        eprintln!("bench: the baseline is of the tests' build, and this is an optimised one: run `make bench`");
+        return ExitCode::FAILURE;
+    }
     match compare() {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => {
@@ -57,7 +61,7 @@ fn compare() -> Result<bool, String> {
         println!("| {:<8} | {before:>8} | {now:>8} | {change:>8} | {} |", case.name, case.what);
         rows.push((case, now));
     }
-    if std::env::var_os("BLESS").is_some() {
+    if std::env::var("BLESS").is_ok_and(|bless| bless == "1") {
         baseline::write(&rows)?;
         return Ok(true);
     }

@@ -4,7 +4,7 @@
 //! relay) from its first record to its last: the customers become known, a backlog of usage is taken in, and a smaller
 //! one by a database that holds every commit for half a second; then, in a deployment of their own, that of customers who have
 //! a bucket of each day of a year. It prints RSS over time and the peak of each stage, and fails
-//! where one passes `LIMIT_MB`. `SET` has further settings, with blanks between, such as `worker.cache_bytes=64MiB`; `HEADROOM_BIN` names another program to run.
+//! where one passes `LIMIT_MIB` (381, which are 400 MB). `SET` has further settings, with blanks between, such as `worker.cache_bytes=64MiB`; `HEADROOM_BIN` names another program to run.
 
 #![expect(clippy::unwrap_used, reason = "a bench fails by panicking")]
 
@@ -148,7 +148,8 @@ fn stage(name: &str, deployment: &Deployment, running: &Running, records: u64) -
 }
 
 fn main() -> ExitCode {
-    let (known, events, limit) = (number("CUSTOMERS", 1_000_000), number("EVENTS", 5_000_000), number("LIMIT_MB", 400));
+    let (known, events) = (number("CUSTOMERS", 1_000_000), number("EVENTS", 5_000_000));
+    let limit = number("LIMIT_MIB", 381);
     let deployment = Deployment::new(PARTITIONS);
     let mut peaks = Vec::new();
 
@@ -174,5 +175,5 @@ fn main() -> ExitCode {
 
     let most = peaks.iter().copied().max().unwrap_or_default();
     println!("peak: {most} MiB; the limit is {limit} MiB");
-    if most < limit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if most <= limit { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::Connection as _;
 
@@ -89,9 +89,11 @@ pub(crate) fn on_postgres(url: &str, statement: &str) -> Option<i64> {
     })
 }
 
-/// Waits until this is so.
+/// Waits until this is so, half an hour at most.
 pub(crate) fn until(so: impl Fn() -> bool) {
+    let begun = Instant::now();
     while !so() {
+        assert!(begun.elapsed() < Duration::from_secs(1_800), "what is waited for has not come in half an hour");
         std::thread::sleep(Duration::from_millis(200));
     }
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use headroom::domain::Partitioner;
 use headroom::stream::feeder::{Feed, Feeder};
+use jiff::ToSpan as _;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::Message as _;
@@ -30,6 +31,8 @@ const CUSTOMERS: i64 = 20_000;
 const WATCHED: std::ops::Range<i64> = 1_000_001..1_000_101;
 /// Between two events of theirs.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How long a balance may take before something is wrong.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 fn millis() -> i64 {
     i64::try_from(SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis()).unwrap()
@@ -137,9 +140,13 @@ fn main() {
         topics: deployment.topics.clone(),
         sent: AtomicI64::new(0),
     });
-    let run = "{\"version\":1,\"billRunId\":1,\"billingCycleId\":1,\"periodStartDate\":\"2026-01-01\",\
-               \"periodEndDate\":\"2026-12-31\",\"status\":\"OPEN\"}";
-    sender.send("bill-run.changed", "r", 1, run);
+    let today = jiff::tz::TimeZone::UTC.to_datetime(jiff::Timestamp::now()).date();
+    let (from, until_date) = (today.saturating_sub(6.months()), today.saturating_add(6.months()));
+    let run = format!(
+        "{{\"version\":1,\"billRunId\":1,\"billingCycleId\":1,\"periodStartDate\":\"{from}\",\
+         \"periodEndDate\":\"{until_date}\",\"status\":\"OPEN\"}}"
+    );
+    sender.send("bill-run.changed", "r", 1, &run);
     (1..=CUSTOMERS).chain(WATCHED).for_each(|customer| sender.customer(customer));
     (0..backlog).for_each(|at| sender.usage(&format!("l-{at}"), at * 7_919 % CUSTOMERS + 1));
     sender.feeder.flush().unwrap();
@@ -172,10 +179,10 @@ fn main() {
             format!("http://{}/inclusive-usage-balances?page=1&pageSize=1&customerId={customer}", deployment.query);
         let mut answer = agent.get(&url).header("Authorization", format!("Bearer {token}")).call().unwrap();
         let rows: serde_json::Value = serde_json::from_slice(&answer.body_mut().read_to_vec().unwrap()).unwrap();
-        // The run is a year's, and only one of its months is drawn from.
+        // The run is a year's: whichever of its months is drawn from.
         let months =
             rows[0]["inclusiveUsageBalanceAssignments"][0]["components"].as_array().cloned().unwrap_or_default();
-        months.iter().filter_map(|month| month["remaining"].as_i64()).min().unwrap_or(1_000)
+        months.iter().filter_map(|month| month["remaining"].as_i64()).sum::<i64>()
     };
     let (mut seen, deadline) = (Vec::new(), Instant::now() + Duration::from_secs(seconds.unsigned_abs()));
     let alerts = thread::scope(|scope| {
@@ -192,7 +199,9 @@ fn main() {
             let begun = Instant::now();
             sent.lock().unwrap().insert(id.clone(), begun);
             sender.usage(&id, customer);
-            while remaining(customer) == before {}
+            while remaining(customer) == before {
+                assert!(begun.elapsed() < PATIENCE, "event {id} of customer {customer} has no balance yet");
+            }
             seen.push(begun.elapsed());
             at += 1;
             thread::sleep(PAUSE.saturating_sub(begun.elapsed()));
