@@ -11,7 +11,7 @@ use anyhow::Context as _;
 use headroom::config::{Config, Needs};
 use headroom::domain::{BucketRow, Calendar, LineRow, Totals};
 use headroom::service::{store_options, worker_context};
-use headroom::store::{self, RepairRequest, Repaired, Settled, Store};
+use headroom::store::{self, CommitError, RepairRequest, Repaired, Settled, Store};
 use headroom::worker::{Differences, Partition, refold};
 use uuid::Uuid;
 
@@ -79,7 +79,8 @@ pub(super) fn run(args: Args, file: Option<PathBuf>) -> Result<(), Failure> {
         };
         let calendar = Calendar::new(&settled.time_zone).context("the store's time zone")?;
         let store_id = deployment.store_id;
-        let mut rebuild = Rebuild { config, store, store_id, settled, calendar, dry_run, differ: 0, left_out: 0 };
+        let mut rebuild =
+            Rebuild { config, store, store_id, settled, calendar, dry_run, own: None, differ: 0, left_out: 0 };
         for partition in partitions {
             rebuild.partition(partition, what.customer).await?;
         }
@@ -96,6 +97,8 @@ struct Rebuild {
     /// Of the store's time zone, which the command's own config need not name.
     calendar: Calendar,
     dry_run: bool,
+    /// The partition that is looked at, once the command has taken it.
+    own: Option<Partition>,
     /// How many customers or control totals differed.
     differ: usize,
     /// How many customers were not compared.
@@ -110,6 +113,7 @@ impl Rebuild {
         {
             anyhow::bail!("--customer {customer}: nothing is known of this customer");
         }
+        self.own = None;
         let mut after = None;
         loop {
             let customers = match only {
@@ -167,9 +171,20 @@ impl Rebuild {
     }
 
     /// Asks for a repair, and waits until it is done.
-    async fn repair(&self, partition: i32, customer: Option<i64>) -> Result<Repaired, anyhow::Error> {
+    async fn repair(&mut self, partition: i32, customer: Option<i64>) -> Result<Repaired, anyhow::Error> {
         let request = RepairRequest { id: Uuid::new_v4(), partition, customer };
         self.store.request_repair(&request).await?;
+        if let Some(mut own) = self.own.take() {
+            match own.repair(&request).await {
+                Ok(()) => {
+                    self.own = Some(own);
+                    return self.answer(&request).await;
+                }
+                // A worker has come meanwhile.
+                Err(CommitError::Fenced(_)) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
         let (mut moved, mut commits) = (Instant::now(), None);
         while moved.elapsed() < PATIENCE {
             if let Some(repaired) = self.store.repaired(&request).await? {
@@ -186,7 +201,13 @@ impl Rebuild {
         let context = worker_context(&self.config, &self.store, self.store_id, &self.settled, calendar);
         let mut own = Partition::new(Arc::new(context), partition, self.store.take(partition).await?);
         own.repair(&request).await?;
-        self.store.repaired(&request).await?.context("the repair is done, but the store does not say so")
+        self.own = Some(own);
+        self.answer(&request).await
+    }
+
+    /// What a repair did that was done here.
+    async fn answer(&self, request: &RepairRequest) -> Result<Repaired, anyhow::Error> {
+        self.store.repaired(request).await?.context("the repair is done, but the store does not say so")
     }
 
     fn end(self) -> Result<(), Failure> {

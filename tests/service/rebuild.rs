@@ -1,8 +1,9 @@
 //! A balance that somebody spoiled in the store is found and mended, whether or not a worker runs.
 
+use headroom::domain::Partitioner;
 use serde_json::json;
 
-use crate::deployment::{Deployment, on_postgres, until};
+use crate::deployment::{Deployment, PARTITIONS, now, on_postgres, until};
 
 /// Runs `headroom rebuild`; gives its exit code and what it printed.
 fn rebuild(deployment: &Deployment, arguments: &[&str]) -> (Option<i32>, String) {
@@ -112,28 +113,40 @@ fn a_spoiled_balance_is_reported_and_repaired_without_an_alert() {
 }
 
 #[test]
-fn a_repair_without_a_worker_keeps_the_stores_time_zone() {
+fn repairs_without_a_worker_keep_the_stores_time_zone_and_take_the_partition_once() {
     let mut deployment = Deployment::new();
     deployment.environment.insert("HEADROOM_TIME_ZONE".to_owned(), "Pacific/Auckland".to_owned());
     deployment.say(&["topics", "create", "--partitions", "8"]);
     let running = deployment.run();
-    let assignment = json!({"version": 1, "assignmentId": 5, "assignmentLevel": "CUSTOMER", "customerId": 17,
-        "startDate": "2026-01-01", "plan": {"inclusiveUsagePlanId": 10, "frequency": "DAILY", "components":
-        [{"componentId": 1, "byValue": false, "chargingType": "DURATION", "allowance": 30000}]}});
-    deployment.send("assignment.changed", "/crm", "assignment-5", 17, &assignment);
-    deployment.call("call-1", 1_000);
-    until("the call is in", || deployment.totals()["drawn"]["DURATION"] == 1_000);
+    let partition = |customer: i64| Partitioner::Murmur2.partition(customer.to_string().as_bytes(), PARTITIONS);
+    let beside = (18..).find(|customer| partition(*customer) == partition(17)).unwrap();
+    for customer in [17, beside] {
+        let assignment = json!({"version": 1, "assignmentId": 5, "assignmentLevel": "CUSTOMER", "customerId": customer,
+            "startDate": "2026-01-01", "plan": {"inclusiveUsagePlanId": 10, "frequency": "DAILY", "components":
+            [{"componentId": 1, "byValue": false, "chargingType": "DURATION", "allowance": 30000}]}});
+        deployment.send("assignment.changed", "/crm", &format!("assignment-{customer}"), customer, &assignment);
+        let start = jiff::Timestamp::from_millisecond(now()).unwrap().to_string();
+        let call = json!({"customerId": customer, "siteId": 1, "usageProductInventoryId": 11, "usageProductId": 1,
+            "chargingType": "DURATION", "quantity": 1000, "price": 0, "startTime": start});
+        deployment.send("usage.recorded", "/switch", "call", customer, &call);
+    }
+    until("the calls are in", || deployment.totals()["drawn"]["DURATION"] == 2_000);
     drop(running);
 
     let url = deployment.environment["HEADROOM_STORE__URL"].clone();
-    let start = || on_postgres(&url, "select extract(epoch from window_start)::bigint from bucket");
-    let before = start();
-    on_postgres(&url, "update bucket set remaining = 1 returning remaining");
+    let one = |statement: &str| on_postgres(&url, statement);
+    let state = || {
+        let remaining = one("select sum(remaining)::bigint from bucket");
+        (remaining, one("select sum(extract(epoch from window_start))::bigint from bucket"))
+    };
+    let (right, epochs) = (state(), one("select sum(epoch)::bigint from progress").unwrap());
+    one("update bucket set remaining = 1 returning remaining");
     // Whoever repairs knows where the store is, and nothing more.
     deployment.environment.remove("HEADROOM_TIME_ZONE");
     let (code, said) = rebuild(&deployment, &["--all"]);
     assert_eq!(code, Some(0), "{said}");
-    assert!(said.contains("repaired 1 buckets, 0 lines and the draws of 0 usage events"), "{said}");
-    assert_eq!((start(), on_postgres(&url, "select remaining from bucket")), (before, Some(29_000_000_000)));
+    assert_eq!(said.matches("repaired 1 buckets, 0 lines and the draws of 0 usage events").count(), 2, "{said}");
+    assert_eq!(state(), right);
+    assert_eq!(one("select sum(epoch)::bigint from progress"), Some(epochs + 1), "{said}");
     assert_eq!(rebuild(&deployment, &["--all", "--dry-run"]), (Some(0), "nothing differs\n".to_owned()));
 }
