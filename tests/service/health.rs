@@ -54,6 +54,16 @@ fn a_database_that_hangs_is_told_and_so_is_that_it_is_back() {
 }
 
 #[test]
+fn lag_is_told_once_it_is_ready() {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let _running = deployment.run();
+    until("it runs", || deployment.health("ready").0 == 200);
+    let told = deployment.metrics().into_keys().filter(|name| name.starts_with("headroom_lag_records")).count();
+    assert_eq!(told, 2 * usize::try_from(PARTITIONS).unwrap());
+}
+
+#[test]
 fn a_partition_that_hangs_though_the_store_answers_is_not_live() {
     let mut deployment = Deployment::new();
     deployment.environment.insert("HEADROOM_WORKER__STALL_AFTER".to_owned(), "2s".to_owned());
