@@ -45,10 +45,21 @@ pub enum ServiceError {
     /// A port.
     #[error(transparent)]
     Bind(#[from] http::BindError),
+    /// The topics have another number of partitions than what the store was made with.
+    #[error(
+        "the topics have {topics} partitions, but the store was made with {settled}; set it back, or begin with an empty \
+         store"
+    )]
+    Partitions {
+        /// How many the topics have.
+        topics: i32,
+        /// How many the store was made with.
+        settled: i32,
+    },
     /// What the config says differs from what the store was made with.
     #[error("{key} is {configured}, but the store was made with {settled}; set it back, or begin with an empty store")]
     Settled {
-        /// The config key, or what else it is.
+        /// The config key.
         key: &'static str,
         /// What is asked for now.
         configured: String,
@@ -64,9 +75,10 @@ pub enum ServiceError {
 }
 
 impl ServiceError {
-    /// Whether the config is at fault, as far as could be told before it was used.
+    /// Whether the config is at fault.
     pub fn is_of_config(&self) -> bool {
-        matches!(self, ServiceError::Stream(StreamError::Config(_)) | ServiceError::Config(_))
+        let of_stream = matches!(self, ServiceError::Stream(StreamError::Config(_)));
+        of_stream || matches!(self, ServiceError::Config(_) | ServiceError::Settled { .. })
     }
 }
 
@@ -393,8 +405,10 @@ async fn settle(config: &Config, store: &dyn Store, partitions: i32) -> Result<(
     let wanted =
         Settled { partitions, partitioner: config.kafka.partitioner, time_zone: config.time_zone.name().to_owned() };
     let settled = store.settle(&wanted).await?;
+    if partitions != settled.partitions {
+        return Err(ServiceError::Partitions { topics: partitions, settled: settled.partitions });
+    }
     let differ = [
-        ("the topics' number of partitions", wanted.partitions.to_string(), settled.partitions.to_string()),
         ("kafka.partitioner", wanted.partitioner.name().to_owned(), settled.partitioner.name().to_owned()),
         ("time_zone", wanted.time_zone, settled.time_zone),
     ];

@@ -140,7 +140,7 @@ fn a_reader_goes_by_the_time_zone_that_balances_are_kept_by() {
     worker.environment.insert(zone.clone(), "Europe/London".to_owned());
     let _worker = worker.run_roles("worker");
     until("it answers no more", || deployment.answer("").is_none());
-    let line = refused(&deployment.beside(), &["run", "--role", "reader"], 1);
+    let line = refused(&deployment.beside(), &["run", "--role", "reader"], 2);
     assert!(line.contains("time_zone is UTC, but the store was made with Europe/London"), "{line}");
     let mut reader = deployment.beside();
     reader.environment.insert(zone, "Europe/London".to_owned());
