@@ -127,6 +127,21 @@ fn a_program_that_is_older_than_the_schema_is_refused() {
     assert!(line.contains("migration 9999") && line.contains("newer than this program"), "{line}");
 }
 
+#[test]
+fn topics_with_another_number_of_partitions_are_refused() {
+    let mut deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let running = deployment.run();
+    until("it runs", || deployment.health("ready").0 == 200);
+    drop(running);
+    for key in ["USAGE", "ASSIGNMENTS"] {
+        deployment.environment.get_mut(&format!("HEADROOM_TOPICS__{key}")).unwrap().push_str("-anew");
+    }
+    deployment.say(&["topics", "create", "--partitions", "4"]);
+    let line = refused(&deployment, &["run"], 1);
+    assert!(line.contains("the topics have 4 partitions, but the store was made with 8"), "{line}");
+}
+
 /// Dates and windows are those of the zone that balances are kept by: by another one, a reader would find no bucket.
 #[test]
 fn a_reader_goes_by_the_time_zone_that_balances_are_kept_by() {
