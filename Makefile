@@ -66,6 +66,7 @@ check: deny config-check ## Format, lints, dependencies, and the files of the de
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- -D warnings
 	cargo clippy --locked --all-targets --features failpoints -- -D warnings
+	cargo clippy --locked --bench memory --bench late -- -D warnings
 
 deny: ## Dependencies: bans, licences and sources; advisories where their database can be fetched
 	scripts/deny

@@ -104,6 +104,15 @@ fn shown(name: &str, mut took: Vec<Duration>) {
     println!("{name:<24} p50 {:6.1} ms  p99 {:6.1} ms  worst {:6.1} ms  of {}", at(0.5), at(0.99), at(1.0), took.len());
 }
 
+/// Ends the sender and the reader of alerts, also when a balance does not come.
+struct Ending(Arc<AtomicBool>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Notes when alerts of the watched come, until all of them are there.
 fn read_alerts(deployment: &Deployment, sent: Times, is_over: Arc<AtomicBool>) -> Vec<Duration> {
     let mut config = ClientConfig::new();
@@ -190,12 +199,14 @@ fn main() {
             let (deployment, sent, is_over) = (&deployment, sent.clone(), is_over.clone());
             move || read_alerts(deployment, sent, is_over)
         });
+        let ending = Ending(is_over.clone());
         // Past the reader's joining of its group.
         thread::sleep(Duration::from_secs(5));
         let mut at = 0;
         while Instant::now() < deadline + Duration::from_secs(5) {
             let customer = WATCHED.start + at % (WATCHED.end - WATCHED.start);
             let (id, before) = (format!("w-{at}"), remaining(customer));
+            assert!(before > 0, "customer {customer} has nothing left: ask for a shorter time");
             let begun = Instant::now();
             sent.lock().unwrap().insert(id.clone(), begun);
             sender.usage(&id, customer);
@@ -206,7 +217,7 @@ fn main() {
             at += 1;
             thread::sleep(PAUSE.saturating_sub(begun.elapsed()));
         }
-        is_over.store(true, Ordering::Relaxed);
+        drop(ending);
         reading.join().unwrap()
     });
     steady.join().unwrap();

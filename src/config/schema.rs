@@ -175,9 +175,9 @@ pub struct Alerts {
 pub struct Worker {
     /// The most records of one commit.
     pub batch_records: Whole<1, 100_000>,
-    /// The most customers of one commit, about.
+    /// The most customers whose records one commit brings.
     pub batch_customers: Whole<1, 100_000>,
-    /// The most bytes of records of one commit; the last of them may pass it by 1 MiB, or by one record that is larger.
+    /// The most bytes of records of one commit; the last one may pass it.
     pub batch_bytes: Size<1>,
     /// The most batches in memory at a time, over all partitions.
     pub batches: Whole<1, 10_000>,

@@ -23,10 +23,8 @@ use super::{Control, Gap, Input, Notices, Options, Sink, Start, StreamError, cli
 
 /// How many events that are no records are served in a round.
 const EVENTS: usize = 50;
-/// How many records are taken from a queue before the next one's turn, and about how many bytes of them: the sink says only
-/// before whether it has room.
+/// How many records are taken from a queue before the next one's turn.
 const VISIT: usize = 500;
-const VISIT_BYTES: usize = 1 << 20;
 /// A round that brought fewer records is followed by [`BREATH`]: looking into all queues for a record each is dear.
 const FEW: usize = 200;
 /// How long records may gather when few come.
@@ -301,24 +299,23 @@ impl<'a, S: Sink> Member<'a, S> {
             if self.damages.hold(partition, input) {
                 continue;
             }
-            let mut bytes = 0;
             for _ in 0..self.sink.room(queue.partition, queue.input).min(VISIT) {
-                if bytes >= VISIT_BYTES {
-                    break;
-                }
                 match queue.records.poll(Duration::ZERO) {
                     None => break,
                     Some(Ok(message)) => {
                         queue.next = message.offset() + 1;
                         queue.at_end = false;
-                        bytes += message.payload_len();
                         if self.damages.whole(partition, input, message.offset()) {
                             self.sink.unreadable(partition, input, None);
                         }
-                        if self.sink.record(queue.input, &message) {
+                        let taken = self.sink.record(queue.input, &message);
+                        given += 1;
+                        if taken.begins {
                             began = Some(at);
                         }
-                        given += 1;
+                        if taken.fills {
+                            break;
+                        }
                     }
                     Some(Err(KafkaError::PartitionEOF(_))) => {
                         // Records that came later may stand behind it: each fetch that reached the end says so.

@@ -29,7 +29,7 @@ pub use ends::{Ends, Told};
 pub use gap::Gap;
 pub use options::{FetchAhead, Options};
 pub use probe::Probe;
-pub use sink::{Sink, Start};
+pub use sink::{Sink, Start, Taken};
 
 /// Which of a partition pair's two topics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -15,6 +15,16 @@ pub struct Start {
     pub assignments: i64,
 }
 
+/// What a record was to its batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// The first of it: others then have the next chance to begin one, since there may be more partitions than batches at
+    /// a time.
+    pub begins: bool,
+    /// The last: there is no room for another.
+    pub fills: bool,
+}
+
 /// What the consumer thread feeds. All calls come from that thread.
 pub trait Sink: Send + 'static {
     /// The group gave these partition pairs (none, when it has more members than partitions): takes them from the store
@@ -29,9 +39,8 @@ pub trait Sink: Send + 'static {
     /// How many records it takes now of a partition's input. After a none, [`Control::wake`](super::Control::wake) says that there is room.
     fn room(&self, partition: i32, input: Input) -> usize;
 
-    /// A record, next in its partition's order. True when it is the first of a batch: others then have the next chance to
-    /// begin one, since there may be more partitions than batches at a time.
-    fn record(&mut self, input: Input, message: &BorrowedMessage<'_>) -> bool;
+    /// A record, next in its partition's order.
+    fn record(&mut self, input: Input, message: &BorrowedMessage<'_>) -> Taken;
 
     /// Everything before `offset` was given, and a read_committed reader is at the end there. May come again with a
     /// higher offset and no record between, when only transactions' markers are.

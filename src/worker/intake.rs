@@ -27,7 +27,7 @@ use super::task::{Shared, Ticket, Tools, Work, work_guarded};
 use crate::events::Record;
 use crate::failpoint;
 use crate::store::{Gaps, Offsets};
-use crate::stream::{self, Ends as TopicEnds, Gap, Sink, Start};
+use crate::stream::{self, Ends as TopicEnds, Gap, Sink, Start, Taken};
 use crate::telemetry::Reporter;
 use crate::telemetry::metrics::PARTITIONS;
 
@@ -345,8 +345,10 @@ impl Sink for Intake {
         self.limits.room(&slot.open).min(in_order)
     }
 
-    fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) -> bool {
-        let Some(slot) = self.slots.get_mut(&message.partition()) else { return false };
+    fn record(&mut self, input: stream::Input, message: &BorrowedMessage<'_>) -> Taken {
+        let Some(slot) = self.slots.get_mut(&message.partition()) else {
+            return Taken { begins: false, fills: true };
+        };
         let begins = slot.open.is_empty();
         if begins {
             slot.ticket = Some(Ticket::take(&self.tools.batches));
@@ -372,7 +374,7 @@ impl Sink for Intake {
             slot.facts_until = None;
         }
         slot.note_read_again();
-        begins
+        Taken { begins, fills: self.limits.room(&slot.open) == 0 }
     }
 
     fn at_end(&mut self, partition: i32, input: stream::Input, offset: i64) {

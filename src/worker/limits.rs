@@ -9,9 +9,9 @@ use super::batch::Batch;
 pub struct BatchLimits {
     /// Records in one batch.
     pub records: usize,
-    /// Customers in one batch, about: one that has fewer may take a few hundred records more, of whomever they are.
+    /// Customers in one batch.
     pub customers: usize,
-    /// Bytes of one batch.
+    /// Bytes of one batch; the last record may pass it.
     pub bytes: usize,
     /// Batches that exist at a time, over all partitions.
     pub batches: usize,

@@ -127,7 +127,9 @@ impl Watch {
                 }
                 Err(_) => None,
             };
-            for partition in shown.iter().filter(|partition| !watched.contains_key(partition)) {
+            // One that was taken again meanwhile has told its lag anew.
+            let owned: BTreeSet<i32> = lock(&self.owned).keys().copied().collect();
+            for partition in shown.iter().filter(|one| !watched.contains_key(one) && !owned.contains(one)) {
                 self.metrics.lag(Input::Usage, *partition).set(0.0);
                 self.metrics.lag(Input::Assignments, *partition).set(0.0);
                 self.metrics.stopped(Input::Usage, *partition).set(0.0);

@@ -65,6 +65,19 @@ fn no_room_holds_records_back_and_loses_none() {
     assert_eq!(shared.lock().records, 80_001);
 }
 
+#[test]
+fn a_full_batch_takes_no_more_of_the_same_visit() {
+    let options = scene();
+    let shared = Shared::default();
+    shared.lock().each_fills = true;
+    for partition in 0..4 {
+        produce(&options, &options.usage_topic, partition, 0..20);
+    }
+    let consumer = Consumer::start("one", &options, &shared);
+    shared.until("all came", |seen| (0..4).all(|partition| seen.next(partition, Input::Usage) == 20));
+    consumer.stop().unwrap();
+}
+
 /// A steady stream has the consumer at the end again and again. What came after an end must not wait for another round each.
 #[test]
 fn an_end_that_was_passed_meanwhile_ends_no_visit() {

@@ -5,7 +5,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use headroom::stream::{Control, Gap, Input, Notices, Options, Sink, Start, StreamError, consume};
+use headroom::stream::{Control, Gap, Input, Notices, Options, Sink, Start, StreamError, Taken, consume};
 use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 
@@ -29,6 +29,8 @@ pub(crate) struct Seen {
     pub(crate) refuse: usize,
     /// What is taken of usage; `None`: all.
     pub(crate) usage_room: Option<usize>,
+    /// Whether each record fills its batch.
+    pub(crate) each_fills: bool,
     /// Positions that were not there; there is no room for their partitions.
     pub(crate) gaps: Vec<Gap>,
     pub(crate) away: Vec<String>,
@@ -86,6 +88,8 @@ struct Probe {
     shared: Shared,
     /// Partitions that got records since Kafka was last told.
     moved: BTreeSet<i32>,
+    /// What is full until the next round.
+    full: BTreeSet<(i32, Input)>,
 }
 
 impl Sink for Probe {
@@ -128,9 +132,10 @@ impl Sink for Probe {
         }
     }
 
-    fn record(&mut self, input: Input, message: &BorrowedMessage<'_>) -> bool {
+    fn record(&mut self, input: Input, message: &BorrowedMessage<'_>) -> Taken {
         let mut seen = self.shared.lock();
         let partition = message.partition();
+        assert!(!self.full.contains(&(partition, input)), "a record where there is no room for another");
         assert_eq!(seen.owner.get(&partition), Some(&self.name), "a record of a partition of another");
         let next = seen.next(partition, input);
         assert!(message.offset() >= next, "{input:?} {partition}: {} after {next}", message.offset());
@@ -142,7 +147,10 @@ impl Sink for Probe {
         seen.records += 1;
         self.moved.insert(partition);
         seen.changed = true;
-        false
+        if seen.each_fills {
+            self.full.insert((partition, input));
+        }
+        Taken { begins: false, fills: seen.each_fills }
     }
 
     fn at_end(&mut self, partition: i32, input: Input, offset: i64) {
@@ -160,6 +168,7 @@ impl Sink for Probe {
     }
 
     fn round(&mut self) {
+        self.full.clear();
         let mut seen = self.shared.lock();
         if std::mem::take(&mut seen.changed) {
             seen.rounds += 1;
@@ -190,7 +199,7 @@ impl Consumer {
         let (options, shared, its) = (options.clone(), shared.clone(), control.clone());
         let thread = std::thread::spawn(move || {
             let notices: Arc<dyn Notices> = Arc::new(shared.clone());
-            consume(&options, 4, Probe { name, shared, moved: BTreeSet::new() }, &its, &notices)
+            consume(&options, 4, Probe { name, shared, moved: BTreeSet::new(), full: BTreeSet::new() }, &its, &notices)
         });
         Consumer { control, thread }
     }
