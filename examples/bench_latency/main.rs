@@ -188,7 +188,7 @@ fn main() {
             format!("http://{}/inclusive-usage-balances?page=1&pageSize=1&customerId={customer}", deployment.query);
         let mut answer = agent.get(&url).header("Authorization", format!("Bearer {token}")).call().unwrap();
         let rows: serde_json::Value = serde_json::from_slice(&answer.body_mut().read_to_vec().unwrap()).unwrap();
-        // The run is a year's: whichever of its months is drawn from.
+        // The run is a year's: whichever of its months is drawn from. Before its first usage a line has no row, which is 0.
         let months =
             rows[0]["inclusiveUsageBalanceAssignments"][0]["components"].as_array().cloned().unwrap_or_default();
         months.iter().filter_map(|month| month["remaining"].as_i64()).sum::<i64>()
@@ -206,7 +206,6 @@ fn main() {
         while Instant::now() < deadline + Duration::from_secs(5) {
             let customer = WATCHED.start + at % (WATCHED.end - WATCHED.start);
             let (id, before) = (format!("w-{at}"), remaining(customer));
-            assert!(before > 0, "customer {customer} has nothing left: ask for a shorter time");
             let begun = Instant::now();
             sent.lock().unwrap().insert(id.clone(), begun);
             sender.usage(&id, customer);
