@@ -327,8 +327,8 @@ fn http_limits(config: &Config) -> http::Limits {
     }
 }
 
-/// What the partitions of a worker share, with a health of its own. What the store's rows depend on is as they say, whatever
-/// the config does: `calendar` is that of the store's time zone.
+/// What the partitions of a worker share, with a health of its own. What the store's rows depend on comes from `settled` and
+/// `calendar`, which is that of its time zone, and not from the config.
 pub fn worker_context(
     config: &Config,
     store: &Arc<dyn Store>,

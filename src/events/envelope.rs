@@ -8,7 +8,7 @@ use super::object::{self, Object, raw_object};
 use crate::domain::{Reason, Refusal};
 
 raw_object! {
-    /// A CloudEvent in structured mode. Nobody looks at its time, which may be given once all the same.
+    /// A CloudEvent in structured mode. Its time is not looked at, and yet it may not be given twice.
     Structured {
         specversion = "specversion", id = "id", source = "source", kind = "type", time = "time", data = "data",
     }

@@ -244,7 +244,7 @@ impl Intake {
 
     /// Looks how much there is to read, and tells it as lag. Lets usage wait until the reference facts that are there now are
     /// read: usage that meets its assignments need not be folded again when they come. Balances do not depend on it.
-    fn facts_first(&mut self, partitions: &[i32]) {
+    fn see_ends(&mut self, partitions: &[i32]) {
         let ends = match stream::Ends::new(&self.stream).and_then(|ends| ends.of(partitions)) {
             Ok(told) => {
                 if let Some(fault) = told.fault() {
@@ -312,7 +312,7 @@ impl Sink for Intake {
         let starts = partitions.iter().map(|partition| self.start(*partition)).collect::<Result<Vec<Start>, _>>();
         let starts = starts.inspect_err(|why| self.reporter.fault(why))?;
         failpoint::hit("taken");
-        self.facts_first(partitions);
+        self.see_ends(partitions);
         self.reporter.ok();
         self.unassigned = None;
         Ok(starts)

@@ -35,19 +35,12 @@ const LOCK_TIMEOUT: &str = "55P03";
 /// The same, for so long as whoever holds the row is waited for.
 async fn try_take(pool: &PgPool, partition: i32, patience: &str) -> Result<Taken, Error> {
     let mut transaction = pool.begin_with(format!("BEGIN; SET LOCAL lock_timeout = '{patience}'")).await?;
-    let progress = sqlx::query("UPDATE progress SET epoch = epoch + 1 WHERE partition = $1 RETURNING *")
+    let raise = format!("UPDATE progress SET epoch = epoch + 1 WHERE partition = $1 RETURNING *, {SUMS}");
+    let progress = sqlx::query(&raise)
         .bind(partition)
         .fetch_optional(&mut *transaction)
         .await?
         .ok_or_else(|| Error::Protocol(format!("progress has no row of partition {partition}")))?;
-    let totals = sqlx::query(
-        "SELECT counted, held, reversed, crossed, recovered, \
-         quantity::text[] quantity, drawn::text[] drawn, drawn_by_value::text[] drawn_by_value \
-         FROM progress WHERE partition = $1",
-    )
-    .bind(partition)
-    .fetch_one(&mut *transaction)
-    .await?;
     let runs = sqlx::query(
         "SELECT bill_run_id, version, billing_cycle_id, status, storing_after, letting_in_after, \
          period_start_date - date '1970-01-01' period_start, period_end_date - date '1970-01-01' period_end, \
@@ -75,7 +68,7 @@ async fn try_take(pool: &PgPool, partition: i32, patience: &str) -> Result<Taken
         gaps,
         outbox_number,
         commits,
-        totals: totals_of(&totals)?,
+        totals: totals_of(&progress)?,
         bill_runs: runs.iter().map(bill_run).collect::<Result<_, _>>()?,
         stored_ahead: ahead.iter().map(stored_ahead).collect::<Result<_, _>>()?,
         behind,
@@ -85,12 +78,7 @@ async fn try_take(pool: &PgPool, partition: i32, patience: &str) -> Result<Taken
 
 /// Control totals over all partitions.
 pub(super) async fn all_totals(pool: &PgPool) -> Result<Totals, Error> {
-    let rows = sqlx::query(
-        "SELECT counted, held, reversed, crossed, recovered, \
-         quantity::text[] quantity, drawn::text[] drawn, drawn_by_value::text[] drawn_by_value FROM progress",
-    )
-    .fetch_all(pool)
-    .await?;
+    let rows = sqlx::query(&format!("SELECT *, {SUMS} FROM progress")).fetch_all(pool).await?;
     let mut sum = Totals::default();
     for row in &rows {
         sum += totals_of(row)?;
@@ -98,6 +86,11 @@ pub(super) async fn all_totals(pool: &PgPool) -> Result<Totals, Error> {
     Ok(sum)
 }
 
+/// The sums of control totals, as [`totals_of`] reads them beside the row: texts, since they pass 64 bits.
+pub(super) const SUMS: &str =
+    "quantity::text[] quantity_texts, drawn::text[] drawn_texts, drawn_by_value::text[] drawn_by_value_texts";
+
+/// The control totals of a row of `progress` that has [`SUMS`] beside it.
 pub(super) fn totals_of(row: &PgRow) -> Result<Totals, Error> {
     let sums = |column: &str| -> Result<[i128; 3], Error> {
         let texts: Vec<String> = row.try_get(column)?;
@@ -110,9 +103,9 @@ pub(super) fn totals_of(row: &PgRow) -> Result<Totals, Error> {
         reversed: row.try_get("reversed")?,
         crossed: row.try_get("crossed")?,
         recovered: row.try_get("recovered")?,
-        quantity: sums("quantity")?,
-        drawn: sums("drawn")?,
-        drawn_by_value: sums("drawn_by_value")?,
+        quantity: sums("quantity_texts")?,
+        drawn: sums("drawn_texts")?,
+        drawn_by_value: sums("drawn_by_value_texts")?,
     })
 }
 

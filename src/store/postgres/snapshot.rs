@@ -119,13 +119,8 @@ impl Snapshot for Moment {
     }
 
     async fn totals(&mut self, partition: i32) -> Result<Totals, StoreError> {
-        let row = sqlx::query(
-            "SELECT counted, held, reversed, crossed, recovered, quantity::text[] quantity, drawn::text[] drawn, \
-             drawn_by_value::text[] drawn_by_value FROM progress WHERE partition = $1",
-        )
-        .bind(partition)
-        .fetch_one(&mut *self.transaction)
-        .await;
+        let select = format!("SELECT *, {} FROM progress WHERE partition = $1", load::SUMS);
+        let row = sqlx::query(&select).bind(partition).fetch_one(&mut *self.transaction).await;
         row.and_then(|row| load::totals_of(&row)).map_err(|error| store_error(&self.place, &error))
     }
 
