@@ -85,3 +85,22 @@ fn dead_letters_are_put_back_whole_and_count_once_their_cause_is_mended() {
     until("it counts", || deployment.totals()["usageEvents"]["counted"] == 1);
     assert_eq!(count("reason = 'too_far_ahead'"), 1);
 }
+
+#[test]
+fn what_a_sender_wrote_is_one_line_that_no_terminal_obeys() {
+    let deployment = Deployment::new();
+    deployment.say(&["topics", "create", "--partitions", "8"]);
+    let _running = deployment.run();
+    let start = jiff::Timestamp::from_millisecond(now()).unwrap().to_string();
+    for quantity in [60, 61] {
+        let data = json!({"customerId": 17, "siteId": 1, "usageProductInventoryId": 11, "usageProductId": 1,
+            "chargingType": "DURATION", "quantity": quantity, "startTime": start});
+        deployment.send("usage.recorded", "/switch", "a\nb\u{1b}[2J", 17, &data);
+    }
+    until("the second is refused", || deployment.outcomes("dead_letter") == 1.0);
+    for command in [&["dead-letters", "list"][..], &["explain", "--customer", "17"]] {
+        let said = deployment.say(command);
+        let line = said.lines().find(|line| line.contains("/switch")).unwrap();
+        assert!(!said.contains('\u{1b}') && line.contains("\\u{1b}[2J"), "{said}");
+    }
+}
